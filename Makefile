@@ -1,0 +1,45 @@
+# Every target sets itself up: a virtual environment in .venv, then the packages pinned in constraints.txt.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+DEMO := --config configs/sequence_classification/digits.yaml
+
+ifneq ($(wildcard ../shared/data),)
+export LIGHTNING_RNN_DATA ?= $(abspath ../shared/data)
+endif
+
+.PHONY: demo test test-slow lint format clean
+
+demo: .venv/run
+	@rm -rf runs/sequence_classification/digits
+	@$(BIN)/lightning-rnn fit $(DEMO)
+	@$(BIN)/lightning-rnn test $(DEMO)
+	@$(BIN)/lightning-rnn predict $(DEMO)
+
+test: .venv/dev lint
+	@$(BIN)/python -m pytest -n 2 --dist worksteal --doctest-modules -m "not slow" tests lightning_rnn tasks
+
+test-slow: .venv/dev
+	@$(BIN)/python -m pytest -m slow tests
+
+lint: .venv/dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: .venv/dev
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+.venv/run: pyproject.toml constraints.txt
+	@echo "setting up .venv (torch is large: this takes a minute or two)"
+	@$(PYTHON) -m venv .venv
+	@$(INSTALL) -e .
+	@touch $@
+
+.venv/dev: .venv/run
+	@$(INSTALL) -e '.[dev,tensorboard]'
+	@touch $@
+
+clean:
+	rm -rf .venv runs build dist .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,83 @@
+"""The command line: LightningCLI with a run folder, and one sentence for a user's mistake."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from typing import Any
+
+from lightning_rnn import plugins
+from lightning_rnn.errors import UserError
+
+NOISE = (  # warnings that ask nothing of a user of this program
+    "LightningCLI's args parameter is intended",  # ours are sys.argv without --debug
+    "The number of training batches .* is smaller than the logging interval",  # epochs are logged, not steps
+    ".*does not have many workers",  # batches are one gather: no worker is faster
+    "`isinstance\\(treespec, LeafSpec\\)` is deprecated",  # Lightning's own, with torch 2.13
+    ".*samples in targets, .* value should be meaningless",  # AUROC without a class: says 0
+    "Checkpoint directory .* exists and is not empty",  # test and resume are meant to find it
+)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """``lightning-rnn fit|validate|test|predict|tasks``, and the verbs that tasks add. Returns the exit code.
+
+    2: a wrong option, key or value, or a missing config. 1: something could not be read or written. 75: preempted.
+    """
+    args = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in args
+    args = [arg for arg in args if arg != "--debug"]
+    try:
+        with warnings.catch_warnings():
+            _quiet()
+            return _run(args)
+    except (UserError, OSError) as error:
+        if debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code if isinstance(error, UserError) else 1
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+
+
+def _quiet() -> None:
+    """Our lines as they are; of Lightning's, those that say something."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
+    for name in ("lightning_rnn", "tasks"):
+        logging.getLogger(name).setLevel(logging.INFO)
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda record: "Tip:" not in record.getMessage())
+    for message in NOISE:
+        warnings.filterwarnings("ignore", message=message)
+
+
+def _run(args: list[str]) -> int:
+    verb = args[0] if args else ""
+    if verb == "tasks":
+        return list_tasks(check="--check" in args)
+    if verb in plugins.available(plugins.COMMANDS):
+        return plugins.command(verb)(args[1:])
+    from lightning_rnn.training.command import RunCommand  # late: listing needs no torch
+
+    RunCommand(args)
+    return 0
+
+
+def list_tasks(check: bool = False) -> int:
+    """Print the tasks that installed distributions bring; none is imported unless ``check`` is set."""
+    broken = 0
+    for name, point in plugins.available().items():
+        line = f"{name:28}{point.value:44}{point.dist.name if point.dist else ''}"
+        if check:
+            try:
+                task = plugins.load(name)
+                line += f"  ok: {task.module.__name__}, {task.datamodule.__name__}"
+            except UserError as error:
+                line, broken = f"{line}  broken: {error}", broken + 1
+        print(line)
+    return int(broken > 0)
+
+
+def console() -> Any:
+    """The console script."""
+    sys.exit(main())

@@ -1,0 +1,187 @@
+"""The datamodule that every task builds on: splits, loaders, and a position that survives a restart."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal
+
+import pytorch_lightning as pl
+import torch
+from matplotlib.axes import Axes
+from torch.utils.data import DataLoader
+
+from lightning_rnn.data.ragged import SequenceDataset
+from lightning_rnn.data.sampler import BucketBatchSampler
+from lightning_rnn.errors import ConfigError, DataError, require
+from lightning_rnn.types import SequenceBatch
+
+log = logging.getLogger(__name__)
+Split = Literal["train", "val", "test", "predict"]
+STAGES: dict[str, Split] = {"fit": "train", "validate": "val", "test": "test", "predict": "predict"}
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """What a network has to know of the data to be built, and travels in its checkpoint.
+
+    A task's spec adds its fields, all plain values (str, int, float, bool, None, lists and dicts of them) or tensors.
+    """
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as stored in a checkpoint."""
+        return asdict(self)
+
+
+class SequenceLoader(DataLoader[SequenceBatch]):
+    """A loader that counts the batches handed out (not those that workers fetched ahead)."""
+
+    batch_sampler: BucketBatchSampler
+    handed_out = 0
+
+    def __iter__(self) -> Iterator[SequenceBatch]:  # type: ignore[override]  # torch types its private iterator
+        self.handed_out = self.batch_sampler.start
+        for batch in super().__iter__():
+            self.handed_out += 1
+            yield batch
+        self.handed_out = 0
+
+    def state_dict(self) -> dict[str, int]:
+        """Epoch and number of batches handed out of it."""
+        return {"epoch": self.batch_sampler.epoch, "batch": self.handed_out}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Go on from there."""
+        self.batch_sampler.epoch = state["epoch"]
+        self.batch_sampler.start = self.handed_out = state["batch"]
+
+
+def _as_it_is(batch: SequenceBatch) -> SequenceBatch:
+    return batch
+
+
+class SequenceDataModule(pl.LightningDataModule, ABC):
+    """Base of the tasks' datamodules: a subclass reads its splits, this class serves them.
+
+    A subclass implements :meth:`load` and sets :attr:`spec` in it. All its constructor arguments have defaults, and
+    the default source is embedded: real data that needs no download.
+
+    Args:
+        batch_size: rows per batch and process, at most (batches are as even as possible).
+        eval_batch_size: the same for validation, test and predict; None is four times ``batch_size``.
+        bucketing: whether rows of like length are put together; padding is to the longest of the batch either way.
+        num_workers: processes that fetch batches; 0 is the main one.
+        seed: of the order of batches.
+    """
+
+    spec_class: ClassVar[type[DataSpec]]
+
+    def __init__(
+        self,
+        batch_size: int = 32,
+        eval_batch_size: int | None = None,
+        bucketing: bool = True,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        require(batch_size >= 1, f"data.batch_size must be at least 1, got {batch_size}")
+        require(
+            eval_batch_size is None or eval_batch_size >= 1,
+            f"data.eval_batch_size must be at least 1, got {eval_batch_size}",
+        )
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or 4 * batch_size
+        self.bucketing, self.num_workers, self.seed = bucketing, num_workers, seed
+        self.spec: DataSpec | None = None
+        self._splits: dict[Split, SequenceDataset] = {}
+        self._train_loader: SequenceLoader | None = None
+        self._position: Mapping[str, int] | None = None
+
+    @abstractmethod
+    def load(self, stage: str) -> Mapping[Split, SequenceDataset]:
+        """Read the splits that ``stage`` (``fit``, ``validate``, ``test``, ``predict``) needs, and set :attr:`spec`.
+
+        Where :attr:`spec` is set already (it came out of a checkpoint), its tokenizer and labels are used.
+        """
+
+    def draw(self, axes: Axes, split: Split, row: int) -> None:
+        """Draw one row of a split, for figures."""
+        inputs = self.split(split).inputs[row]
+        axes.plot(inputs.reshape(len(inputs), -1).float())
+
+    def split(self, name: Split) -> SequenceDataset:
+        """A split that was read.
+
+        Raises:
+            DataError: there is no such split, or it has no rows.
+        """
+        if name not in self._splits:
+            raise DataError(f"{type(self).__name__}: the data has no {name} part, only {', '.join(self._splits)}")
+        if not len(self._splits[name]):
+            raise DataError(f"{type(self).__name__}: the {name} part has no rows")
+        return self._splits[name]
+
+    def setup(self, stage: str) -> None:
+        """Read what ``stage`` needs, once, and log the sizes."""
+        needed: Split = STAGES[stage]
+        if needed not in self._splits:
+            self._splits.update(self.load(stage))
+            self.split(needed)
+            sizes = ", ".join(f"{name} {len(split):,}" for name, split in self._splits.items())
+            log.info("%s: rows %s", type(self).__name__, sizes)
+
+    def _loader(self, name: Split) -> SequenceLoader:
+        train, split = name == "train", self.split(name)
+        sampler = BucketBatchSampler(
+            split.inputs.lengths,
+            self.batch_size if train else self.eval_batch_size,
+            shuffle=train,
+            seed=self.seed,
+            rank=self.trainer.global_rank if self.trainer else 0,
+            world=self.trainer.world_size if self.trainer else 1,
+            pool=50 if self.bucketing else 1,
+        )
+        return SequenceLoader(
+            split,  # type: ignore[arg-type]  # a Dataset by its methods
+            batch_sampler=sampler,
+            collate_fn=_as_it_is,
+            num_workers=self.num_workers,
+            pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator(),  # else every iter() draws from the global one
+        )
+
+    def train_dataloader(self) -> SequenceLoader:
+        self._train_loader = self._loader("train")
+        if self._position is not None:
+            self._train_loader.load_state_dict(self._position)
+            self._position = None
+        return self._train_loader
+
+    def val_dataloader(self) -> SequenceLoader | list[SequenceLoader]:
+        if "val" not in self._splits:
+            log.warning("there is no validation part: nothing is validated, and early stopping has nothing to watch")
+            return []
+        return self._loader("val")
+
+    def test_dataloader(self) -> SequenceLoader:
+        return self._loader("test")
+
+    def predict_dataloader(self) -> SequenceLoader:
+        return self._loader("predict")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where training stands: epoch, batch, seed."""
+        position = self._train_loader.state_dict() if self._train_loader else self._position
+        return {"position": position, "seed": self.seed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there.
+
+        Raises:
+            ConfigError: the checkpoint's order of batches had another seed.
+        """
+        if state_dict["seed"] != self.seed:
+            raise ConfigError(f"the run to resume had data.seed={state_dict['seed']}, now it is {self.seed}")
+        self._position = state_dict["position"]

@@ -1,0 +1,182 @@
+"""``fit``, ``validate``, ``test`` and ``predict`` on LightningCLI: where a run lives and which checkpoint it takes."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from jsonargparse import Namespace
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from lightning_rnn.data.module import SequenceDataModule
+from lightning_rnn.errors import CheckpointError, ConfigError, DataError
+from lightning_rnn.training.console import progress_bar
+from lightning_rnn.training.loggers import CSVLogger
+from lightning_rnn.training.module import SequenceModule
+from lightning_rnn.training.messages import one_sentence, suggestion
+
+log = logging.getLogger(__name__)
+TRAINER_DEFAULTS: dict[str, Any] = {
+    "use_distributed_sampler": False,  # ours shares rows out; Lightning's repeats some
+    "num_sanity_val_steps": 0,
+    "enable_model_summary": False,  # the module logs its size and its engines
+}
+CHECKPOINT_DEFAULTS: dict[str, Any] = {
+    "checkpoint.filename": "best",
+    "checkpoint.monitor": "val_loss",
+    "checkpoint.save_last": True,
+    "checkpoint.enable_version_counter": False,
+    "checkpoint.auto_insert_metric_name": False,
+}
+
+
+class Parser(LightningArgumentParser):
+    """Says what is wrong in one sentence, without the usage of 200 options, and names the nearest key."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        self.exit(2, f"error: {one_sentence(message)}{suggestion(message, self)}\n")
+
+
+class SaveRunConfig(SaveConfigCallback):
+    """Writes config.yaml when a run begins, not when it is tested."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage == "fit":
+            super().setup(trainer, pl_module, stage)
+
+
+class RunCommand(LightningCLI):
+    """One of Lightning's four verbs on a task.
+
+    Args:
+        args: the command line after the program's name.
+
+    Raises:
+        UserError: a mistake that one sentence names.
+    """
+
+    def __init__(self, args: list[str]) -> None:
+        self.root = Path()
+        try:
+            super().__init__(
+                SequenceModule,
+                SequenceDataModule,
+                save_config_callback=SaveRunConfig,
+                save_config_kwargs={"overwrite": True},
+                trainer_defaults=dict(TRAINER_DEFAULTS),
+                seed_everything_default=0,
+                parser_kwargs={"allow_abbrev": False},
+                parser_class=Parser,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                args=args,
+                auto_configure_optimizers=False,
+                load_from_checkpoint_support=False,
+            )
+        except MisconfigurationException as error:
+            raise ConfigError(" ".join(str(error).split())) from error
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_optimizer_args()
+        parser.add_lr_scheduler_args()
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.set_defaults(CHECKPOINT_DEFAULTS)
+
+    def _parse_ckpt_path(self) -> None:
+        """Not Lightning's: it lets a checkpoint's options silently beat the command line's."""
+
+    @property
+    def options(self) -> Namespace:
+        """What was parsed for this verb."""
+        options: Namespace = self.config[str(self.subcommand)]
+        return options
+
+    def before_instantiate_classes(self) -> None:
+        trainer = self.options.trainer
+        trainer.default_root_dir = str(trainer.default_root_dir or default_root(self.options))
+        self.root = Path(trainer.default_root_dir)
+        self.options.checkpoint.dirpath = str(self.root / "checkpoints")
+        check_writable(self.root)
+        self.options.ckpt_path = self._checkpoint(self.options.ckpt_path)
+        for logger in trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]:
+            if isinstance(logger, Namespace) and logger.init_args.get("save_dir") in (None, "."):
+                logger.init_args.save_dir = str(self.root)
+
+    def _checkpoint(self, asked: str | None) -> str | None:
+        """The checkpoint file to start from: ``last`` and ``best`` are the run folder's."""
+        folder = self.root / "checkpoints"
+        if self.subcommand == "fit":
+            if asked is None and (folder.is_dir() or (self.root / "config.yaml").exists()):
+                raise ConfigError(
+                    f"{self.root} already holds a run: go on with --ckpt_path last, or choose another folder with "
+                    "--trainer.default_root_dir"
+                )
+            if asked == "last" and not (folder / "last.ckpt").exists():
+                log.info("no checkpoint in %s yet: training from the beginning", folder)
+                return None
+        if self.subcommand != "fit":
+            asked = asked or "best"
+        if asked is None:
+            return None
+        path = folder / f"{asked}.ckpt" if asked in ("best", "last") else Path(asked)
+        if not path.is_file():
+            raise CheckpointError(f"no checkpoint {path}: train first (fit), or give another with --ckpt_path")
+        log.info("checkpoint: %s", path)
+        return str(path)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        self.trainer_defaults["callbacks"] = [progress_bar(), *self.model.run_callbacks()]
+        configured = self._get(self.config_init, "trainer")["logger"]
+        loggers = configured if isinstance(configured, list) else [configured]
+        extra = [logger for logger in loggers if logger not in (None, True, False)]
+        return super().instantiate_trainer(**kwargs, logger=[CSVLogger(self.root), *extra])
+
+    def after_instantiate_classes(self) -> None:
+        self.model.use_optimizer(*(self._get(self.config_init, key) for key in ("optimizer", "lr_scheduler")))
+        if self.options.ckpt_path is not None and self.subcommand != "fit":
+            self.datamodule.spec = type(self.model).read_spec(read_checkpoint(self.options.ckpt_path))
+
+    def after_fit(self) -> None:
+        print(f"run      {self.root}\nfigures  {self.root / 'figures'}\nbest     {self.root / 'checkpoints/best.ckpt'}")
+
+
+def default_root(options: Namespace) -> Path:
+    """``runs/<task>/<config>``."""
+    configs = options.get("config") or []
+    task = options.model.class_path.split(".")[-2]
+    return Path("runs") / task / (Path(str(configs[0])).stem if configs else "default")
+
+
+def check_writable(root: Path) -> None:
+    """Raise :class:`DataError` unless files can be made in the run folder."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        probe = root / ".write-test"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise DataError(
+            f"cannot write to the run folder {root} ({error.strerror}): choose another with --trainer.default_root_dir"
+        ) from error
+
+
+def read_checkpoint(path: str) -> dict[str, Any]:
+    """A checkpoint's contents: tensors and plain values only, nothing that could run code.
+
+    Raises:
+        CheckpointError: the file is broken, or holds anything else.
+    """
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(f"{path} holds more than tensors and plain values, or is no checkpoint: not loaded") from error
+    except (EOFError, KeyError, RuntimeError, zipfile.BadZipFile, OSError) as error:
+        raise CheckpointError(f"{path} is not a whole checkpoint: take another, such as last.ckpt") from error
+    return checkpoint

@@ -1,0 +1,57 @@
+"""The parser's messages as one sentence, with the nearest key to one that does not exist."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+import sys
+
+from jsonargparse import ArgumentParser
+
+
+NOISE = ("Does not validate", "Subtypes:", "Errors:", "Given value", "- Expected a <class 'NoneType'>")
+
+
+def one_sentence(message: str) -> str:
+    """A parser's message of many lines without those that say nothing to a user.
+
+    Example:
+        >>> one_sentence("Parser key 'model':\\n  Does not validate\\n  - Problem with 'x':\\n    No module")
+        "Parser key 'model': Problem with 'x': No module"
+    """
+    lines = [line.strip() for line in message.splitlines()]
+    return " ".join(line.removeprefix("- ") for line in lines if line and not line.startswith(NOISE))
+
+
+def suggestion(message: str, parser: ArgumentParser) -> str:
+    """`` Did you mean 'x'?`` for the unknown key that a parser's message quotes, or nothing."""
+    known = sorted(_known(parser))
+    for quoted in re.findall(r"'([\w.]+)'|--([\w.]+)|: (\w+)$", message):
+        key = next(part for part in quoted if part)
+        if key not in known and key.rpartition(".")[2] not in known:
+            near = difflib.get_close_matches(key.rpartition(".")[2], known, n=1, cutoff=0.75)
+            if near:
+                return f" Did you mean {near[0]!r}?"
+    return ""
+
+
+def _known(parser: ArgumentParser) -> set[str]:
+    """Options of the parser and its verbs, and of the classes of this project that were imported, and their names."""
+    names = {part for action in parser._actions for part in action.dest.split(".")}
+    for action in parser._actions:
+        for verb, sub in (action.choices or {}).items() if isinstance(action.choices, dict) else ():
+            names |= {verb} | {part for a in sub._actions for part in a.dest.split(".")}
+    for base in _classes():
+        names |= {base.__name__, *inspect.signature(base).parameters}
+    return names
+
+
+def _classes() -> list[type]:
+    from lightning_rnn.data import SequenceDataModule, Source
+    from lightning_rnn.training.module import SequenceModule
+
+    found: list[type] = [SequenceDataModule, Source, SequenceModule]
+    for base in found:
+        found += [sub for sub in base.__subclasses__() if sub.__module__ in sys.modules]
+    return found

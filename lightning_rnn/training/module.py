@@ -1,0 +1,288 @@
+"""The system around a network: one step for train, validation, test and predict."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, get_args
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.cli import ReduceLROnPlateau, instantiate_class
+from torch import Tensor, nn
+from torchmetrics import MeanMetric, MetricCollection
+
+from lightning_rnn.data.module import DataSpec
+from lightning_rnn.errors import CheckpointError, ConfigError
+from lightning_rnn.layers import RecurrentLayer
+from lightning_rnn.types import Nest, SequenceBatch
+
+log = logging.getLogger(__name__)
+CHECKPOINT_KEY = "lightning_rnn"
+FORMAT_VERSION = 1
+STEPWISE = ("OneCycleLR", "CyclicLR")  # schedulers that step with every batch, not every epoch
+Stage = Literal["train", "val", "test"]
+Rows = dict[str, Sequence[Any] | Tensor]
+
+
+@dataclass
+class StepResult:
+    """What one step of a module gives.
+
+    Attributes:
+        loss: scalar, the mean over the batch's valid elements.
+        predictions: what metrics compare with ``targets``.
+        targets: as in the batch; None where there are none.
+        weight: number of valid elements behind ``loss`` (the sum of their weights where they are weighted).
+    """
+
+    loss: Tensor
+    predictions: Nest
+    targets: Nest | None
+    weight: float
+
+
+class SequenceModule(pl.LightningModule, ABC):
+    """Base of the tasks' modules.
+
+    A subclass gives :meth:`build` (the network, an ``nn.Module`` that runs without Lightning), :meth:`step`,
+    :meth:`build_metrics` and :meth:`to_rows`, and calls ``self.save_hyperparameters()`` in its constructor, whose
+    arguments are plain values with defaults. The network is built once the data is known: from the datamodule's
+    :class:`DataSpec` when training, from the checkpoint's when loading.
+    """
+
+    spec_class: ClassVar[type[DataSpec]]
+    network: nn.Module
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spec: DataSpec | None = None
+        self.losses = nn.ModuleDict({f"{stage}_stage": MeanMetric() for stage in get_args(Stage)})
+        self.metrics = nn.ModuleDict()
+        self._optimizer: dict[str, Any] = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3}}
+        self._lr_scheduler: dict[str, Any] | None = None
+
+    # What a task gives.
+
+    @abstractmethod
+    def build(self, spec: DataSpec) -> nn.Module:
+        """The network for data of this kind."""
+
+    @abstractmethod
+    def build_metrics(self, spec: DataSpec, stage: Stage) -> MetricCollection:
+        """torchmetrics objects, each updated with ``(predictions, targets)`` of a :class:`StepResult`."""
+
+    @abstractmethod
+    def step(self, batch: SequenceBatch) -> StepResult:
+        """Loss and predictions of a batch; the same for every stage. ``batch.targets`` is None at most in predict."""
+
+    @abstractmethod
+    def to_rows(self, batch: SequenceBatch, result: StepResult) -> Rows:
+        """Columns of the predictions file, one entry per row of the batch (``id`` is added)."""
+
+    def run_callbacks(self) -> list[pl.Callback]:
+        """Callbacks that the command line adds for this task: predictions and figures."""
+        from lightning_rnn.training.figures import LearningCurves  # late: figures and rows need this module
+        from lightning_rnn.training.predictions import PredictionWriter
+
+        return [PredictionWriter(), LearningCurves()]
+
+    # Build, once the data is known.
+
+    def setup(self, stage: str) -> None:
+        """Take the datamodule's spec where there is none yet."""
+        datamodule = self.trainer.datamodule if self._trainer is not None else None
+        if self.spec is None and datamodule is not None:
+            self.spec = datamodule.spec
+
+    def configure_model(self) -> None:
+        """Build the network, once."""
+        if self.spec is not None and "network" not in self._modules:
+            self.network = self.build(self.spec)
+            for stage in get_args(Stage):
+                self.metrics[f"{stage}_stage"] = self.build_metrics(self.spec, stage).clone(prefix=f"{stage}_")
+
+    def on_fit_start(self) -> None:
+        """Log the network's size, and with the first batch the engine that each recurrent layer runs on."""
+        count = sum(parameter.numel() for parameter in self.network.parameters())
+        log.info("network: %s, %s parameters", type(self.network).__name__, f"{count:,}")
+        for name, layer in self.network.named_modules():
+            if isinstance(layer, RecurrentLayer):
+                log_engine_once(name, layer)
+
+    # Steps: one way for all stages.
+
+    def forward(self, batch: SequenceBatch) -> Nest:
+        """Predictions of a batch."""
+        return self.step(batch).predictions
+
+    def training_step(self, batch: SequenceBatch, batch_idx: int) -> Tensor:
+        result = self._update("train", batch)
+        return result.loss * self._share(result.weight)
+
+    def validation_step(self, batch: SequenceBatch, batch_idx: int) -> StepResult:
+        return self._update("val", batch)
+
+    def test_step(self, batch: SequenceBatch, batch_idx: int) -> StepResult:
+        return self._update("test", batch)
+
+    def predict_step(self, batch: SequenceBatch, batch_idx: int = 0) -> Rows:
+        """Columns of the predictions, see :meth:`to_rows`."""
+        return {"id": self._row_names(batch), **self.to_rows(batch, self.step(batch))}
+
+    def _update(self, stage: Stage, batch: SequenceBatch) -> StepResult:
+        result = self.step(batch)
+        self._loss(stage).update(result.loss.detach(), result.weight)
+        self._metrics(stage).update(result.predictions.detach(), result.targets)
+        return result
+
+    def _share(self, weight: float) -> float | Tensor:
+        """This process' share of the batch over the mean one: the averaged gradients are then the whole batch's."""
+        if self.trainer.world_size == 1:
+            return 1.0
+        own = torch.tensor(float(weight), device=self.device)
+        total = self.trainer.strategy.reduce(own.clone(), reduce_op="sum")
+        return own * self.trainer.world_size / total
+
+    def _row_names(self, batch: SequenceBatch) -> list[str | int]:
+        rows = [] if batch.ids is None else batch.ids.tolist()
+        datamodule = self.trainer.datamodule if self._trainer is not None else None
+        return rows if datamodule is None else [datamodule.split("predict").row_id(row) for row in rows]
+
+    def _loss(self, stage: Stage) -> MeanMetric:
+        metric = self.losses[f"{stage}_stage"]
+        assert isinstance(metric, MeanMetric)
+        return metric
+
+    def _metrics(self, stage: Stage) -> MetricCollection:
+        metrics = self.metrics[f"{stage}_stage"]
+        assert isinstance(metrics, MetricCollection)
+        return metrics
+
+    def on_train_epoch_end(self) -> None:
+        self._finish("train")
+
+    def on_validation_epoch_end(self) -> None:
+        self._finish("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._finish("test")
+
+    def _finish(self, stage: Stage) -> None:
+        """Log the epoch's loss and metrics; over all processes, as torchmetrics sums them there."""
+        values = {f"{stage}_loss": self._loss(stage).compute(), **self._metrics(stage).compute()}
+        self.log_dict({name: value.float() for name, value in values.items()}, prog_bar=stage != "test")
+        self._loss(stage).reset()
+        self._metrics(stage).reset()
+
+    # Optimizer and scheduler.
+
+    def use_optimizer(self, optimizer: Mapping[str, Any] | None, lr_scheduler: Mapping[str, Any] | None = None) -> None:
+        """Set what :meth:`configure_optimizers` makes; None keeps Adam at 1e-3, and no schedule.
+
+        Args:
+            optimizer: ``{"class_path": "torch.optim.SGD", "init_args": {"lr": 0.1}}``.
+            lr_scheduler: the same for a scheduler. One that steps with every batch (OneCycleLR, CyclicLR) is stepped so,
+                and OneCycleLR's ``total_steps`` are the run's where none are given.
+        """
+        if optimizer:
+            self._optimizer = dict(optimizer)
+        self._lr_scheduler = dict(lr_scheduler) if lr_scheduler else None
+
+    def configure_optimizers(self) -> Any:  # Lightning's type is private
+        optimizer = instantiate_class(self.parameters(), self._optimizer)
+        if self._lr_scheduler is None:
+            return optimizer
+        name = self._lr_scheduler["class_path"].rpartition(".")[2]
+        init_args = dict(self._lr_scheduler.get("init_args", {}))
+        if name == "OneCycleLR" and init_args.get("total_steps") is None and init_args.get("epochs") is None:
+            init_args["total_steps"] = int(self.trainer.estimated_stepping_batches)
+        scheduler = instantiate_class(optimizer, {**self._lr_scheduler, "init_args": init_args})
+        settings = {"scheduler": scheduler, "interval": "step" if name in STEPWISE else "epoch"}
+        if isinstance(scheduler, ReduceLROnPlateau):
+            settings["monitor"] = scheduler.monitor
+        return {"optimizer": optimizer, "lr_scheduler": settings}
+
+    # Checkpoints: plain values, named by task.
+
+    @property
+    def task(self) -> str:
+        """The module path of the task, as checkpoints name it."""
+        return type(self).__module__.rpartition(".")[0] or type(self).__module__
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        assert self.spec is not None
+        checkpoint[CHECKPOINT_KEY] = {"format": FORMAT_VERSION, "task": self.task, "spec": self.spec.to_dict()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Compare with what the checkpoint holds, and build the network where it is not yet built.
+
+        Raises:
+            CheckpointError: it is of another task, of other data (labels, features, vocabulary), or its weights have
+                other shapes than this configuration's.
+        """
+        spec = self.read_spec(checkpoint)
+        if self.spec is not None and self.spec.to_dict() != spec.to_dict():
+            ours, theirs = self.spec.to_dict(), spec.to_dict()
+            key = next(key for key in ours if ours[key] != theirs.get(key))
+            raise CheckpointError(
+                f"the checkpoint was trained on other data: its {key} is {_short(theirs.get(key))}, this data's is "
+                f"{_short(ours[key])}. Use the data it was trained on, or train anew."
+            )
+        self.spec = spec
+        self.configure_model()
+        self._check_shapes(checkpoint["state_dict"])
+
+    @classmethod
+    def read_spec(cls, checkpoint: Mapping[str, Any]) -> DataSpec:
+        """The data spec in a checkpoint of this task.
+
+        Raises:
+            CheckpointError: it is not one of this task.
+        """
+        saved = checkpoint.get(CHECKPOINT_KEY)
+        task = cls.__module__.rpartition(".")[0] or cls.__module__
+        if saved is None:
+            raise CheckpointError("this is not a checkpoint of lightning-rnn: it names no task")
+        if saved["task"] != task:
+            raise CheckpointError(f"the checkpoint is of the task {saved['task']}, this is {task}")
+        if saved["format"] > FORMAT_VERSION:
+            raise CheckpointError(f"the checkpoint has format {saved['format']}; update lightning-rnn to read it")
+        return cls.spec_class(**saved["spec"])
+
+    def _check_shapes(self, state: Mapping[str, Tensor]) -> None:
+        own = {name: tuple(value.shape) for name, value in self.network.state_dict(prefix="network.").items()}
+        theirs = {name: tuple(value.shape) for name, value in state.items() if name.startswith("network.")}
+        different = [name for name in sorted(own | theirs) if own.get(name) != theirs.get(name)]
+        if different:
+            shown = "; ".join(f"{n}: {theirs.get(n, 'absent')} there, {own.get(n, 'absent')} here" for n in different[:3])
+            raise CheckpointError(
+                f"the checkpoint's network differs from this configuration's in {len(different)} weights ({shown}). "
+                "Give the model options it was trained with (config.yaml of its run has them)."
+            )
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def log_engine_once(name: str, layer: RecurrentLayer) -> None:
+    """Log the engine of the layer's next call."""
+
+    def note(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        handle.remove()
+        x = args[0]
+        engine, reasons = layer.explain(*args, **kwargs)
+        what = f"{type(layer).__name__}({layer.extra_repr()}) on {x.device}, {str(x.dtype).removeprefix('torch.')}"
+        log.info("%s: %s, engine %s (%s)", name, what, engine, "; ".join(reasons))
+
+    handle = layer.register_forward_pre_hook(note, with_kwargs=True)
+
+
+def check_probability(name: str, value: float) -> None:
+    """Raise :class:`ConfigError` unless ``value`` is in 0..1."""
+    if not 0 <= value <= 1:
+        raise ConfigError(f"{name} must be between 0 and 1, got {value}")

@@ -1,0 +1,4 @@
+"""Sequence → label."""
+
+from .data import ClassificationData as ClassificationData
+from .module import SequenceClassifier as SequenceClassifier

@@ -1,0 +1,89 @@
+"""What a classifier must beat: the majority, a bag of n-grams, the nearest neighbor."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pytorch_lightning as pl
+from torch.nn import functional as F
+
+from lightning_rnn.data import Examples, Ragged
+from lightning_rnn.layers.series import SeriesScaling
+
+if TYPE_CHECKING:
+    from .data import ClassificationData
+
+log = logging.getLogger(__name__)
+
+
+def majority(train: Examples, test: Examples) -> float:
+    """Accuracy of always saying the most frequent training label."""
+    labels = train.labels or []
+    most = max(set(labels), key=labels.count)
+    return float(np.mean([label == most for label in test.labels or []]))
+
+
+def bag_of_ngrams(train: Examples, test: Examples) -> float:
+    """Accuracy of a logistic regression on counts of words and word pairs (scikit-learn's defaults)."""
+    from sklearn.feature_extraction.text import CountVectorizer  # late: scikit-learn is slow to import
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    assert isinstance(train.inputs, list) and isinstance(test.inputs, list)
+    vectorizer = CountVectorizer(ngram_range=(1, 2), token_pattern=r"\S+")
+    model = make_pipeline(vectorizer, LogisticRegression(max_iter=1000))
+    return float(model.fit(train.inputs, train.labels).score(test.inputs, test.labels))
+
+
+def nearest_neighbor(train: Examples, test: Examples) -> float:
+    """Accuracy of the label of the closest training series, Euclidean; unequal lengths are stretched to the longest."""
+    from sklearn.neighbors import KNeighborsClassifier  # late: scikit-learn is slow to import
+
+    assert isinstance(train.inputs, Ragged) and isinstance(test.inputs, Ragged)
+    length = int(max(train.inputs.lengths.max(), test.inputs.lengths.max()))
+    model = KNeighborsClassifier(1, algorithm="brute")
+    model.fit(_stretched(train.inputs, length), train.labels)
+    return float(model.score(_stretched(test.inputs, length), test.labels))
+
+
+def _stretched(series: Ragged, length: int) -> npt.NDArray[np.float32]:
+    """Rows interpolated to one length, scaled one by one, flat: ``[N, length * D]``."""
+    features = series.values.shape[1]
+    scaling = SeriesScaling("series", [0.0] * features, [1.0] * features)
+    rows = []
+    for i in range(len(series)):
+        row = scaling(series[i].unsqueeze(0)).transpose(1, 2)
+        row = row if row.shape[2] == length else F.interpolate(row, length, mode="linear", align_corners=True)
+        rows.append(row.flatten().numpy())
+    return np.stack(rows)
+
+
+def measure(train: Examples, test: Examples) -> dict[str, float]:
+    """Test accuracy of each baseline that fits the data."""
+    text = isinstance(train.inputs, list)
+    name, baseline = ("bag of n-grams", bag_of_ngrams) if text else ("1 nearest neighbor", nearest_neighbor)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return {"majority": majority(train, test), name: baseline(train, test)}
+
+
+class Baselines(pl.Callback):
+    """Prints the baselines' test accuracy beside the model's, and logs it (``baseline_*``)."""
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        data: ClassificationData = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it
+        if not data.baselines or not trainer.is_global_zero:
+            return
+        train, test = data.source.read("train"), data.source.read("test")
+        if train is None or test is None or train.labels is None or test.labels is None:
+            return
+        accuracies = measure(train, test)
+        own = float(trainer.callback_metrics["test_accuracy"])
+        for name, accuracy in (*accuracies.items(), ("this model", own)):
+            print(f"  test accuracy  {accuracy:.4f}  {name}", flush=True)
+        for logger in trainer.loggers:
+            logger.log_metrics({f"baseline_{k.replace(' ', '_')}": v for k, v in accuracies.items()}, trainer.global_step)

@@ -1,0 +1,216 @@
+"""Labelled sequences from any source, as batches for the classifier."""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from matplotlib.axes import Axes
+from torch import Tensor
+
+from lightning_rnn.data import (
+    DataSpec,
+    Digits,
+    Examples,
+    Ragged,
+    SentencePieceTokenizer,
+    SequenceDataModule,
+    SequenceDataset,
+    Source,
+)
+from lightning_rnn.data.module import Split
+from lightning_rnn.data.splitting import stratified_split
+from lightning_rnn.errors import DataError, require
+
+log = logging.getLogger(__name__)
+MOST_LINES = 7  # features of a step that are still drawn as lines, not as an image
+PARTS: dict[str, tuple[Split, ...]] = {
+    "fit": ("train", "val"),
+    "validate": ("train", "val"),
+    "test": ("test",),
+    "predict": ("predict",),
+}
+
+
+@dataclass(frozen=True)
+class ClassificationSpec(DataSpec):
+    """What the classifier is built from.
+
+    Attributes:
+        kind: ``series`` (float ``[B, T, D]``) or ``text`` (token ids ``[B, T]``).
+        features: features of a step, or tokens in the vocabulary.
+        class_names: the classes, in the order of the outputs.
+        class_counts: training rows of each class.
+        mean: training mean of each feature; None for text.
+        std: the same for the standard deviation.
+        tokenizer: the SentencePiece model, base64; None for series.
+    """
+
+    kind: Literal["series", "text"] = "series"
+    features: int = 1
+    class_names: list[str] = field(default_factory=list)
+    class_counts: list[int] = field(default_factory=list)
+    mean: list[float] | None = None
+    std: list[float] | None = None
+    tokenizer: str | None = None
+
+    def load_tokenizer(self) -> SentencePieceTokenizer:
+        """The tokenizer of a text spec."""
+        assert self.tokenizer is not None
+        return SentencePieceTokenizer(base64.b64decode(self.tokenizer))
+
+
+class ClassificationData(SequenceDataModule):
+    """Sequences with one label each.
+
+    Args:
+        source: where they come from; None is scikit-learn's handwritten digits, each image a sequence of pixel rows.
+        val_fraction: share of the training part that becomes the validation part, stratified, where the source has
+            none of its own; 0 trains on all of it, without validation.
+        split_seed: of that share.
+        vocab_size: tokens, for text.
+        tokenizer: SentencePiece model type, trained on the training part alone.
+        lower: whether text is lower-cased.
+        max_length: longer rows are cut (text) to this many tokens; None keeps all.
+        baselines: whether `test` measures majority and bag of n-grams (text) or nearest neighbor (series) as well.
+        batch_size: rows per batch and process, at most (batches are as even as possible).
+        eval_batch_size: the same for validation, test and predict; None is four times ``batch_size``.
+        bucketing: whether rows of like length are put together.
+        num_workers: processes that fetch batches; 0 is the main one.
+        seed: of the order of batches.
+
+    Example:
+        >>> data = ClassificationData(batch_size=8)
+        >>> data.setup("fit")
+        >>> next(iter(data.train_dataloader())).inputs.shape
+        torch.Size([8, 8, 8])
+    """
+
+    spec_class = ClassificationSpec
+    spec: ClassificationSpec | None
+
+    def __init__(
+        self,
+        source: Source | None = None,
+        val_fraction: float = 0.1,
+        split_seed: int = 0,
+        vocab_size: int = 8000,
+        tokenizer: Literal["unigram", "bpe", "word", "char"] = "unigram",
+        lower: bool = False,
+        max_length: int | None = None,
+        baselines: bool = True,
+        batch_size: int = 32,
+        eval_batch_size: int | None = None,
+        bucketing: bool = True,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(batch_size, eval_batch_size, bucketing, num_workers, seed)
+        require(0 <= val_fraction < 1, f"data.val_fraction must be in [0, 1), got {val_fraction}")
+        require(vocab_size >= 8, f"data.vocab_size must be at least 8, got {vocab_size}")
+        require(max_length is None or max_length >= 1, f"data.max_length must be at least 1, got {max_length}")
+        self.source = source or Digits()
+        self.val_fraction, self.split_seed = val_fraction, split_seed
+        self.vocab_size, self.tokenizer, self.lower, self.max_length = vocab_size, tokenizer, lower, max_length
+        self.baselines = baselines
+
+    def prepare_data(self) -> None:
+        """Download what is absent."""
+        self.source.prepare()
+
+    def load(self, stage: str) -> Mapping[Split, SequenceDataset]:
+        wanted = PARTS[stage] if self.spec is not None else ("train", *PARTS[stage])
+        examples = {name: read for name in dict.fromkeys(wanted) if (read := self.source.read(name)) is not None}
+        if "train" in examples:
+            self._hold_out(examples)
+            if self.spec is None:
+                self.spec = self._describe(examples["train"])
+        return {name: self._encode(part) for name, part in examples.items()}
+
+    def _hold_out(self, examples: dict[Split, Examples]) -> None:
+        """Take the validation part out of the training part, unless the source has one."""
+        train = examples["train"]
+        if "val" in examples or not self.val_fraction:
+            return
+        if train.labels is None:
+            raise DataError(f"{train.origin}: the training part has no labels")
+        rest, part = stratified_split(train.labels, self.val_fraction, self.split_seed)
+        examples["train"], examples["val"] = train.select(rest), train.select(part)
+        log.info("validation: %d of the %d training rows held out, stratified, seed %d", len(part), len(train), self.split_seed)
+
+    def _describe(self, train: Examples) -> ClassificationSpec:
+        if not len(train) or train.labels is None:
+            raise DataError(f"{train.origin}: no labelled training rows")
+        names = sorted(set(train.labels), key=_natural)
+        if len(names) < 2:
+            raise DataError(f"{train.origin}: all training rows have the label {names[0]!r}; two classes are needed")
+        counts = [train.labels.count(name) for name in names]
+        if isinstance(train.inputs, Ragged):
+            mean, std = _moments(train.inputs.values)
+            return ClassificationSpec("series", train.inputs.values.shape[1], names, counts, mean, std)
+        tokenizer = SentencePieceTokenizer.train(train.inputs, self.vocab_size, self.tokenizer, lower=self.lower)
+        log.info("tokenizer: SentencePiece %s, %d tokens, trained on the training part", self.tokenizer, tokenizer.vocab_size)
+        model = base64.b64encode(tokenizer.model).decode()
+        return ClassificationSpec("text", tokenizer.vocab_size, names, counts, tokenizer=model)
+
+    def _encode(self, part: Examples) -> SequenceDataset:
+        """Texts to token ids, labels to class numbers."""
+        assert self.spec is not None
+        kind = "series" if isinstance(part.inputs, Ragged) else "text"
+        if kind != self.spec.kind:
+            raise DataError(f"{part.origin}: this is {kind}, the model was trained on {self.spec.kind}")
+        inputs = part.inputs if isinstance(part.inputs, Ragged) else self.spec.load_tokenizer().encode(part.inputs)
+        if isinstance(part.inputs, Ragged) and inputs.values.shape[1] != self.spec.features:
+            raise DataError(
+                f"{part.origin}: series of {inputs.values.shape[1]} features, the training part has {self.spec.features}"
+            )
+        if self.max_length is not None:
+            inputs = inputs.cut(self.max_length)
+        return SequenceDataset(inputs, _targets(part, self.spec.class_names), part.ids)
+
+    def draw(self, axes: Axes, split: Split, row: int) -> None:
+        """An image's rows, a text's words, or a series' lines."""
+        assert self.spec is not None
+        inputs = self.split(split).inputs[row]
+        if self.spec.kind == "text":
+            text = self.spec.load_tokenizer().decode(inputs.tolist())
+            axes.text(0.02, 0.5, text, wrap=True, fontsize=7, va="center")
+            axes.set_axis_off()
+        elif inputs.shape[1] > MOST_LINES:
+            axes.imshow(inputs, cmap="gray_r")
+            axes.set_axis_off()
+        else:
+            axes.plot(inputs, linewidth=1)
+
+
+def _targets(part: Examples, class_names: list[str]) -> Tensor | None:
+    if part.labels is None:
+        return None
+    number = {name: i for i, name in enumerate(class_names)}
+    for row, label in enumerate(part.labels):
+        if label not in number:
+            known = ", ".join(class_names[:10]) + (", ..." if len(class_names) > 10 else "")
+            raise DataError(f"{part.where(row)}: the label {label!r} is not among the training labels ({known})")
+    return torch.tensor([number[label] for label in part.labels], dtype=torch.int64)
+
+
+def _moments(values: Tensor) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each feature ``[S, D]``, over the values that are there."""
+    there = ~values.isnan()
+    count = there.sum(0).clamp(min=1)
+    filled = torch.where(there, values, 0).double()
+    mean = filled.sum(0) / count
+    variance = (torch.where(there, filled - mean, 0) ** 2).sum(0) / count
+    return mean.tolist(), variance.sqrt().clamp(min=1e-8).tolist()
+
+
+def _natural(label: str) -> tuple[int, float, str]:
+    """Numbers in their order, before words in theirs."""
+    try:
+        return 0, float(label), label
+    except ValueError:
+        return 1, 0.0, label

@@ -1,0 +1,212 @@
+"""Sequence → label: the system."""
+
+from __future__ import annotations
+
+import logging
+from typing import Literal
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics import Metric, MetricCollection
+from torchmetrics.classification import (
+    MulticlassAccuracy,
+    MulticlassAUROC,
+    MulticlassCalibrationError,
+    MulticlassF1Score,
+)
+
+from lightning_rnn.data import Ragged, read_word_vectors
+from lightning_rnn.errors import ConfigError, require
+from lightning_rnn.functional.cells import Activation
+from lightning_rnn.layers.initializers import Initializer
+from lightning_rnn.layers.pooling import Pooling
+from lightning_rnn.layers.series import Scale
+from lightning_rnn.training.classification_figures import ConfusionMatrix, WorstMistakes
+from lightning_rnn.training.module import Rows, SequenceModule, Stage, StepResult, check_probability
+from lightning_rnn.types import SequenceBatch
+
+from .baselines import Baselines
+from .data import ClassificationSpec
+from .network import Cell, NetworkOptions, SequenceClassifierNetwork, shift_images
+
+log = logging.getLogger(__name__)
+
+
+class SequenceClassifier(SequenceModule):
+    """One label for each sequence, on any cell.
+
+    Args:
+        cell: ``simple_rnn``, ``lstm`` or ``gru``.
+        hidden_size: units of each layer and direction.
+        num_layers: recurrent layers.
+        bidirectional: a second direction from the end to the start.
+        activation: ``tanh`` or ``relu`` in the recurrence.
+        initializer: ``torch``, ``keras`` or ``chrono`` start of the recurrent weights.
+        pooling: from steps to one vector: ``last``, ``mean``, ``max``, ``attention``, or several side by side.
+        embedding_size: features of a token, for text.
+        vectors: file of word vectors (word2vec or GloVe text format) that start the embedding.
+        scale: series are scaled by the ``train`` part's moments, by each ``series``' own, or not (``none``).
+        conv_channels: features of the convolutions before the recurrent layers; empty for none.
+        conv_kernels: their widths in steps.
+        input_dropout: share of the recurrent stack's input features dropped, the same at every step.
+        layer_dropout: share dropped between recurrent layers.
+        dropout: share dropped before the linear head.
+        batch_norm: whether the pooled vector is batch-normalized.
+        class_weights: weight of each class in the loss, in the order of the class names, or ``balanced``.
+        label_smoothing: share of the target spread over all classes.
+        shift: training images move by up to this many rows and columns.
+
+    Example:
+        >>> classifier = SequenceClassifier(cell="gru", hidden_size=16)
+        >>> classifier.hparams["cell"]
+        'gru'
+    """
+
+    spec_class = ClassificationSpec
+    spec: ClassificationSpec | None
+    network: SequenceClassifierNetwork
+    loss_weights: Tensor | None
+
+    def __init__(
+        self,
+        cell: Cell = "lstm",
+        hidden_size: int = 128,
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        activation: Activation = "tanh",
+        initializer: Initializer = "torch",
+        pooling: Pooling | list[Pooling] = "last",
+        embedding_size: int = 128,
+        vectors: str | None = None,
+        scale: Scale = "none",
+        conv_channels: list[int] | None = None,
+        conv_kernels: list[int] | None = None,
+        input_dropout: float = 0.0,
+        layer_dropout: float = 0.0,
+        dropout: float = 0.0,
+        batch_norm: bool = False,
+        class_weights: list[float] | Literal["balanced"] | None = None,
+        label_smoothing: float = 0.0,
+        shift: int = 0,
+    ) -> None:
+        super().__init__()
+        for name, size in (("hidden_size", hidden_size), ("num_layers", num_layers), ("embedding_size", embedding_size)):
+            require(size >= 1, f"model.{name} must be at least 1, got {size}")
+        for name, share in (("input_dropout", input_dropout), ("layer_dropout", layer_dropout), ("dropout", dropout)):
+            check_probability(f"model.{name}", share)
+        check_probability("model.label_smoothing", label_smoothing)
+        require(shift >= 0, f"model.shift must not be negative, got {shift}")
+        channels, kernels = conv_channels or [], conv_kernels or []
+        require(
+            len(channels) == len(kernels),
+            f"model.conv_channels has {len(channels)} entries and model.conv_kernels {len(kernels)}: give one kernel each",
+        )
+        self.save_hyperparameters()
+        self.options = NetworkOptions(
+            cell=cell,
+            hidden_size=hidden_size,
+            num_layers=num_layers,
+            bidirectional=bidirectional,
+            activation=activation,
+            initializer=initializer,
+            pooling=[pooling] if isinstance(pooling, str) else list(pooling),
+            embedding_size=embedding_size,
+            scale=scale,
+            conv_channels=channels,
+            conv_kernels=kernels,
+            input_dropout=input_dropout,
+            layer_dropout=layer_dropout,
+            dropout=dropout,
+            batch_norm=batch_norm,
+        )
+        self.vectors, self.class_weights, self.label_smoothing, self.shift = vectors, class_weights, label_smoothing, shift
+
+    def build(self, spec: ClassificationSpec) -> SequenceClassifierNetwork:  # type: ignore[override]  # its own spec
+        self.register_buffer("loss_weights", self._loss_weights(spec), persistent=False)
+        return SequenceClassifierNetwork(spec, self.options)
+
+    def _loss_weights(self, spec: ClassificationSpec) -> Tensor | None:
+        if self.class_weights is None:
+            return None
+        if self.class_weights == "balanced":
+            counts = torch.tensor(spec.class_counts, dtype=torch.float32)
+            return counts.sum() / (len(counts) * counts)
+        if len(self.class_weights) != len(spec.class_names):
+            raise ConfigError(
+                f"model.class_weights has {len(self.class_weights)} entries, the data has {len(spec.class_names)} "
+                f"classes ({', '.join(spec.class_names[:10])})"
+            )
+        return torch.tensor([float(weight) for weight in self.class_weights])
+
+    def build_metrics(self, spec: ClassificationSpec, stage: Stage) -> MetricCollection:  # type: ignore[override]
+        classes = len(spec.class_names)
+        metrics: dict[str, Metric | MetricCollection] = {"accuracy": MulticlassAccuracy(classes, average="micro")}
+        if stage != "train":
+            metrics["f1"] = MulticlassF1Score(classes, average="macro")
+            metrics["auroc"] = MulticlassAUROC(classes)
+            metrics["calibration_error"] = MulticlassCalibrationError(classes)
+        return MetricCollection(metrics)
+
+    def run_callbacks(self) -> list[pl.Callback]:
+        return [*super().run_callbacks(), ConfusionMatrix(), WorstMistakes(), Baselines()]
+
+    def on_fit_start(self) -> None:
+        """Start the embedding from the vectors file, unless the run goes on from a checkpoint."""
+        super().on_fit_start()
+        if self.vectors is None or self.trainer.global_step:
+            return
+        assert self.spec is not None
+        if self.network.embedding is None:
+            raise ConfigError("model.vectors starts an embedding: it needs text, the data are series")
+        table, found = read_word_vectors(self.vectors, self.spec.load_tokenizer().pieces)
+        if table.shape[1] != self.options.embedding_size:
+            raise ConfigError(
+                f"{self.vectors} has vectors of {table.shape[1]} numbers: set model.embedding_size={table.shape[1]}"
+            )
+        log.info("embedding: %d of %d tokens found in %s", int(found.sum()), len(found), self.vectors)
+        with torch.no_grad():
+            self.network.embedding.weight.copy_(table)
+
+    def step(self, batch: SequenceBatch) -> StepResult:
+        inputs = batch.inputs
+        if self.training and self.shift:
+            inputs = shift_images(inputs, self.shift)
+        scores = self.network(inputs, batch.lengths).float()
+        if batch.targets is None:
+            return StepResult(scores.new_zeros(()), scores, None, len(batch))
+        loss = F.cross_entropy(scores, batch.targets, weight=self.loss_weights, label_smoothing=self.label_smoothing)
+        weight = len(batch) if self.loss_weights is None else float(self.loss_weights[batch.targets].sum())
+        return StepResult(loss, scores, batch.targets, weight)
+
+    def to_rows(self, batch: SequenceBatch, result: StepResult) -> Rows:
+        """``prediction``, its ``probability``, the ``label`` where it is known, and ``p_<class>`` for each class."""
+        assert self.spec is not None
+        names = self.spec.class_names
+        probabilities = result.predictions.softmax(-1)
+        best = probabilities.max(-1)
+        rows: Rows = {"prediction": [names[i] for i in best.indices.tolist()], "probability": best.values}
+        if batch.targets is not None:
+            rows["label"] = [names[i] for i in batch.targets.tolist()]
+        return rows | {f"p_{name}": probabilities[:, i] for i, name in enumerate(names)}
+
+    @torch.no_grad()
+    def classify(self, inputs: list[str] | list[Tensor]) -> Rows:
+        """Labels and probabilities of texts, or of series ``[T, D]``, as they are: no datamodule, no trainer.
+
+        Example:
+            .. code-block:: python
+
+                model = SequenceClassifier.load_from_checkpoint("runs/.../checkpoints/best.ckpt")
+                model.classify(["a film to see twice"])["prediction"]
+        """
+        assert self.spec is not None
+        if self.spec.kind == "text":
+            rows = self.spec.load_tokenizer().encode([text for text in inputs if isinstance(text, str)])
+        else:
+            rows = Ragged.from_list([torch.as_tensor(series, dtype=torch.float32) for series in inputs])
+        padded, lengths = rows.pad(torch.arange(len(rows)))
+        batch = SequenceBatch(padded, lengths=lengths).to(self.device)
+        self.eval()
+        return self.to_rows(batch, self.step(batch))
