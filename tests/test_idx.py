@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import os
 import struct
 from pathlib import Path
 
@@ -111,9 +110,10 @@ def test_files_in_the_data_folder_need_no_download(data: Path, tmp_path: Path) -
     assert not (tmp_path / "cache").exists()
 
 
-def test_prepare_downloads_into_the_cache(data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("absolute", [False, True])
+def test_prepare_downloads_into_the_cache(data: Path, tmp_path: Path, absolute: bool) -> None:
     there = write_set(tmp_path / "there")
-    source = IdxImages("own", mirrors=[there.as_uri()])
+    source = IdxImages(str(data / "own") if absolute else "own", mirrors=[there.as_uri()])
     source.prepare()
     assert torch.equal(series(source.read("train")), IMAGES / 255)
     assert sorted(path.name for path in (tmp_path / "cache" / "own").iterdir()) == sorted(NAMES)
@@ -161,8 +161,8 @@ def test_wrong_options_are_refused() -> None:
         IdxImages(permutation_seed=-1)
 
 
-def test_mnist_is_the_official_set() -> None:
-    if not Path(os.environ.get("LIGHTNING_RNN_DATA", "data"), "mnist").is_dir():
+def test_mnist_is_the_official_set(data_root: Path) -> None:
+    if not (data_root / "mnist").is_dir():
         pytest.skip("no folder mnist in LIGHTNING_RNN_DATA")
     examples = IdxImages().read("test")
     assert series(examples).shape == (10_000, 28, 28)
@@ -186,4 +186,4 @@ def test_digits_are_images_in_0_to_1() -> None:
     values = series(Digits().read("test"))
     assert values.shape[1:] == (8, 8)
     assert values.dtype == torch.float32
-    assert (values.min(), values.max()) == (0, 1)
+    assert (values.min().item(), values.max().item()) == (0, 1)

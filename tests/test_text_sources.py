@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import os
 from collections import Counter
 from pathlib import Path
 
@@ -28,8 +27,8 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def real(source: Source, split: Split, needed: str) -> Examples:
-    if not Path(os.environ.get("LIGHTNING_RNN_DATA", "data"), needed).exists():
+def real(source: Source, split: Split, root: Path, needed: str) -> Examples:
+    if not (root / needed).exists():
         pytest.skip(f"no {needed} in LIGHTNING_RNN_DATA")
     return read(source, split)
 
@@ -38,6 +37,11 @@ def read(source: Source, split: Split = "train") -> Examples:
     examples = source.read(split)
     assert examples is not None
     return examples
+
+
+def texts_of(examples: Examples) -> list[str]:
+    assert isinstance(examples.inputs, list)
+    return examples.inputs
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
@@ -57,7 +61,7 @@ def test_a_table_is_read_as_it_was_written(
     name = name + ".gz" if packed else name
     (data / name).write_bytes(gzip.compress(raw) if packed else raw)
     examples = read(LabelledText(train=name, id_column="key"))
-    assert [text.replace("\r\n", "\n") for text in examples.inputs if isinstance(text, str)] == texts
+    assert [text.replace("\r\n", "\n") for text in texts_of(examples)] == texts
     assert (examples.labels, examples.ids) == (labels, ids)
     assert examples.where(0) == f"{data / name}, row {ids[0]}"
 
@@ -153,7 +157,7 @@ def test_files_per_class_are_cut_into_parts_that_join_to_the_whole(data: Path) -
     train, test = read(source), read(source, "test")
     assert Counter(train.labels or ()) == {"neg": 16, "pos": 8}
     assert Counter(test.labels or ()) == {"neg": 4, "pos": 2}
-    rows = dict(zip([*(train.ids or ()), *(test.ids or ())], [*train.inputs, *test.inputs], strict=True))
+    rows = dict(zip([*(train.ids or ()), *(test.ids or ())], [*texts_of(train), *texts_of(test)], strict=True))
     assert rows == {f"neg:{i + 1}": f"no {i}\x85\xe9" for i in range(20)} | {
         f"pos:{i + 1}": f"yes {i}" for i in range(10)
     }
@@ -208,7 +212,7 @@ def test_phrases_are_for_training_only_and_each_text_once_for_each_class(data: P
         (data / f"trees_{part}.txt").write_text(TREES * 2)
     source = LabelledTrees(folder=".", classes=5, lower=False)
     examples = read(source)
-    rows = list(zip(examples.inputs, examples.labels or (), examples.ids or (), strict=True))
+    rows = list(zip(texts_of(examples), examples.labels or (), examples.ids or (), strict=True))
     assert rows[:3] == [("A", "neutral", "1:0-1"), ("very", "positive", "1:1-2"), ("good", "very positive", "1:2-3")]
     assert [text for text, _, _ in rows[3:]] == [
         "very good",
@@ -251,12 +255,12 @@ def test_a_deep_tree_is_read() -> None:
 
 
 @pytest.mark.parametrize(("classes", "rows"), [(5, (8544, 1101, 2210)), (2, (6920, 872, 1821))])
-def test_the_treebank_has_its_published_sizes(classes: int, rows: tuple[int, int, int]) -> None:
+def test_the_treebank_has_its_published_sizes(data_root: Path, classes: int, rows: tuple[int, int, int]) -> None:
     source = LabelledTrees(classes=classes, phrases=False)  # type: ignore[arg-type]
     splits: tuple[Split, ...] = ("train", "val", "test")
-    assert tuple(len(real(source, split, "sst/trees_train.txt")) for split in splits) == rows
+    assert tuple(len(real(source, split, data_root, "sst/trees_train.txt")) for split in splits) == rows
 
 
-def test_sentence_polarity_has_its_published_size() -> None:
-    source = TextPerClass(encoding="latin-1")
-    assert sum(len(real(source, split, "rt_polarity")) for split in ("train", "test")) == 10_662  # type: ignore[arg-type]
+def test_sentence_polarity_has_its_published_size(data_root: Path) -> None:
+    source, splits = TextPerClass(encoding="latin-1"), tuple[Split, ...](("train", "test"))
+    assert sum(len(real(source, split, data_root, "rt_polarity")) for split in splits) == 10_662

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import math
-import os
 from pathlib import Path
 
 import pytest
@@ -71,7 +70,7 @@ def test_series_without_labels_and_without_steps(tmp_path: Path) -> None:
         (b"1\t2\t3\n2\t3\tx\n", "row 2, column 3: 'x' is not a finite number"),
         (b"1\tinf\t3\n", "row 1, column 2: 'inf' is not a finite number"),
         (b"1\t1e40\t3\n", "row 1, column 2: '1e40' is not a finite number"),
-        (b"1\t1\t1,5\n", "row 1, column 3: '1,5' is not a finite number"),
+        (b"1\t1\t1,5\n", "row 1, column 3: '1,5' is not a finite number: write a decimal point"),
         (b"1\t\t3\n", "row 1, column 2: '' is not a finite number"),
         (b"\t2\t3\n", "row 1: the label is empty"),
         (b"1\t2\t\xff\n", r"line 1: byte 4 \(0xff\)"),
@@ -141,9 +140,9 @@ def test_an_absent_set_and_an_unknown_kind_are_named(tmp_path: Path, monkeypatch
     ],
 )
 def test_archive_sets_have_their_published_shapes(
-    name: str, folder: str, rows: int, shortest: int, longest: int, size: int
+    data_root: Path, name: str, folder: str, rows: int, shortest: int, longest: int, size: int
 ) -> None:
-    if not Path(os.environ.get("LIGHTNING_RNN_DATA", "data"), folder, name).is_dir():
+    if not (data_root / folder / name).is_dir():
         pytest.skip(f"no {folder}/{name} in LIGHTNING_RNN_DATA")
     examples = TimeSeries(name, folder).read("train")
     assert examples is not None

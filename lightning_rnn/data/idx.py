@@ -143,13 +143,13 @@ class IdxImages(Source):
             return pixel_permutation(math.prod(_read_shape(stream, path)[1:]), self.permutation_seed)
 
     def prepare(self) -> None:
-        """Download the four files where they are not in the data folder."""
+        """Download the four files into the cache, by the last part of ``folder``, where the data folder lacks them."""
         if _find(data_path(self.folder)) is None:
             for name in NAMES:
-                fetch(name, cache_path(self.folder), self.mirrors, self.md5.get(name))
+                fetch(name, cache_path(Path(self.folder).name), self.mirrors, self.md5.get(name))
 
     def _files(self) -> list[Path]:
-        places = data_path(self.folder), cache_path(self.folder)
+        places = data_path(self.folder), cache_path(Path(self.folder).name)
         found = _find(places[0]) or _find(places[1])
         if found is None:
             raise DataError(

@@ -59,9 +59,7 @@ Phrase(label=3, start=0, end=2)])
     tree, open_nodes, at = Tree([], []), list[tuple[int, int]](), 0
     while at < len(line) and (open_nodes or not tree.words):
         part = _PART.match(line, at)
-        if part is None:
-            break
-        if not _add(part, tree, open_nodes):
+        if part is None or not _add(part, tree, open_nodes):
             break
         at = part.end()
     if open_nodes or not tree.words or line[at:].strip():

@@ -16,7 +16,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveCon
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from lightning_rnn.data.module import SequenceDataModule
-from lightning_rnn.errors import CheckpointError, ConfigError, DataError
+from lightning_rnn.errors import CheckpointError, ConfigError, DataError, UserError
 from lightning_rnn.training.console import progress_bar
 from lightning_rnn.training.loggers import CSVLogger
 from lightning_rnn.training.module import SequenceModule
@@ -98,6 +98,14 @@ class RunCommand(LightningCLI):
         options: Namespace = self.config[str(self.subcommand)]
         return options
 
+    def instantiate_classes(self) -> None:
+        try:
+            super().instantiate_classes()
+        except ValueError as error:  # jsonargparse wraps what a constructor raises
+            if isinstance(error.__cause__, UserError):
+                raise error.__cause__ from None
+            raise
+
     def before_instantiate_classes(self) -> None:
         trainer = self.options.trainer
         trainer.default_root_dir = str(trainer.default_root_dir or default_root(self.options))
@@ -140,8 +148,10 @@ class RunCommand(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         self.model.use_optimizer(*(self._get(self.config_init, key) for key in ("optimizer", "lr_scheduler")))
-        if self.options.ckpt_path is not None and self.subcommand != "fit":
-            self.datamodule.spec = type(self.model).read_spec(read_checkpoint(self.options.ckpt_path))
+        if self.options.ckpt_path is not None:
+            spec = type(self.model).read_spec(read_checkpoint(self.options.ckpt_path))
+            if self.subcommand != "fit":  # its labels and tokenizer; a resumed fit compares them with the data's
+                self.datamodule.spec = spec
 
     def after_fit(self) -> None:
         print(f"run      {self.root}\nfigures  {self.root / 'figures'}\nbest     {self.root / 'checkpoints/best.ckpt'}")

@@ -10,7 +10,7 @@ import sys
 from jsonargparse import ArgumentParser
 
 
-NOISE = ("Does not validate", "Subtypes:", "Errors:", "Given value", "- Expected a <class 'NoneType'>")
+NOISE = ("Expected a path but", "Does not validate", "Subtypes:", "Errors:", "Given value", "- Expected a <class 'NoneType'>")
 
 
 def one_sentence(message: str) -> str:
@@ -25,14 +25,14 @@ def one_sentence(message: str) -> str:
 
 
 def suggestion(message: str, parser: ArgumentParser) -> str:
-    """`` Did you mean 'x'?`` for the unknown key that a parser's message quotes, or nothing."""
+    """``. Did you mean 'x'?`` for the unknown key that a parser's message quotes, or nothing."""
     known = sorted(_known(parser))
     for quoted in re.findall(r"'([\w.]+)'|--([\w.]+)|: (\w+)$", message):
         key = next(part for part in quoted if part)
         if key not in known and key.rpartition(".")[2] not in known:
             near = difflib.get_close_matches(key.rpartition(".")[2], known, n=1, cutoff=0.75)
             if near:
-                return f" Did you mean {near[0]!r}?"
+                return f". Did you mean {near[0]!r}?"
     return ""
 
 
