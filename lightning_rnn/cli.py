@@ -16,6 +16,7 @@ NOISE = (  # warnings that ask nothing of a user of this program
     ".*does not have many workers",  # batches are one gather: no worker is faster
     "`isinstance\\(treespec, LeafSpec\\)` is deprecated",  # Lightning's own, with torch 2.13
     ".*samples in targets, .* value should be meaningless",  # AUROC without a class: says 0
+    "You're using the WeightAveraging callback",  # nothing here is sharded where it averages
     "You are using a custom batch sampler",  # ours returns every row
     "Checkpoint directory .* exists and is not empty",  # test and resume are meant to find it
 )

@@ -1,4 +1,4 @@
-"""What a run leaves behind: metrics.csv, figures, predictions, lines on the console; the same from 1 and 2 processes."""
+"""What a run leaves: metrics.csv, figures, predictions, lines on the console; the same from 1 and 2 processes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import polars
 import pytest
@@ -36,7 +36,7 @@ from lightning_rnn.training.drawing import draw_confusion_matrix, draw_learning_
 from lightning_rnn.training.figures import LearningCurves
 from lightning_rnn.training.loggers import CSVLogger
 from lightning_rnn.training.module import Rows, SequenceModule, Stage, StepResult
-from lightning_rnn.training.predictions import PredictionWriter, to_frame
+from lightning_rnn.training.predictions import PredictionWriter, to_columns
 from lightning_rnn.types import SequenceBatch
 
 pytestmark = [  # Lightning's own warnings, about what is so on purpose
@@ -77,8 +77,8 @@ class Classifier(SequenceModule):
         return MetricCollection({"accuracy": MulticlassAccuracy(3, average="micro")})
 
     def step(self, batch: SequenceBatch) -> StepResult:
-        logits = self.network(batch)
-        return StepResult(cross_entropy(logits, batch.targets), logits, batch.targets, len(batch))
+        logits, targets = self.network(batch), cast(torch.Tensor, batch.targets)
+        return StepResult(cross_entropy(logits, targets), logits, targets, len(batch))
 
     def to_rows(self, batch: SequenceBatch, result: StepResult) -> Rows:
         said = [NAMES[i] for i in result.predictions.argmax(-1).tolist()]
@@ -158,8 +158,12 @@ def test_metrics_have_one_row_per_epoch_and_one_for_test(run: Path) -> None:
     rows = read(run)
     assert list(rows[0])[:2] == ["epoch", "step"]
     assert [(row["epoch"], row["step"]) for row in rows] == [("0", "7"), ("1", "15"), ("2", "16")]
-    assert all(rows[i][f"{stage}_{name}"] for i in (0, 1) for stage in ("train", "val") for name in ("loss", "accuracy"))
-    assert rows[2]["test_loss"] and not rows[2]["train_loss"] and not rows[0]["test_loss"]
+    assert all(
+        rows[i][f"{stage}_{name}"] for i in (0, 1) for stage in ("train", "val") for name in ("loss", "accuracy")
+    )
+    assert rows[2]["test_loss"]
+    assert not rows[2]["train_loss"]
+    assert not rows[0]["test_loss"]
 
 
 def test_a_later_process_goes_on_with_the_file(tmp_path: Path) -> None:
@@ -203,7 +207,7 @@ def test_a_torn_last_line_is_dropped_and_other_files_are_refused(tmp_path: Path)
     logger.save()
     assert [row["step"] for row in read(tmp_path)] == ["4", "14"]
     path.write_text("time,value\n1,2\n")
-    with pytest.raises(DataError, match="not a metrics.csv"):
+    with pytest.raises(DataError, match=r"not a metrics\.csv"):
         CSVLogger(tmp_path).log_metrics({"loss": 1.0}, 1)
 
 
@@ -226,7 +230,8 @@ def test_appended_rows_equal_rewritten_ones(tmp_path: Path) -> None:
 )
 def test_figures_are_drawn(run: Path, name: str) -> None:
     picture = imread(run / "figures" / f"{name}.png")
-    assert picture.shape[0] > 300 and picture.shape[1] > 300
+    assert picture.shape[0] > 300
+    assert picture.shape[1] > 300
     assert picture[..., :3].std() > 0.05
 
 
@@ -256,7 +261,8 @@ def test_confusion_matrix_counts_every_row_once(tmp_path: Path) -> None:
     module, data, matrix = Classifier(), Waves(), ConfusionMatrix()
     trainer = make_trainer(tmp_path, [matrix])
     trainer.test(module, data, verbose=False)
-    assert matrix.state is not None and matrix.state.sum() == 33
+    assert matrix.state is not None
+    assert matrix.state.sum() == 33
     assert torch.equal(matrix.state.sum(1), torch.bincount(data.split("test").targets, minlength=3))  # type: ignore[arg-type]
     assert matrix.state.trace() / 33 == pytest.approx(float(trainer.callback_metrics["test_accuracy"]))
 
@@ -267,7 +273,8 @@ def test_worst_mistakes_are_the_worst(tmp_path: Path) -> None:
     trainer.test(Classifier(), data, verbose=False)
     assert few.state == all_of_them.state[:3] == sorted(all_of_them.state, reverse=True)[:3]
     targets = data.split("test").targets
-    assert targets is not None and all(m.true == targets[m.row] != m.said for m in all_of_them.state)
+    assert targets is not None
+    assert all(m.true == targets[m.row] != m.said for m in all_of_them.state)
     assert len(all_of_them.state) / 33 == pytest.approx(1 - float(trainer.callback_metrics["test_accuracy"]))
 
 
@@ -286,7 +293,8 @@ def test_no_mistakes_gives_a_figure_that_says_so(tmp_path: Path) -> None:
 def test_many_classes_are_drawn_without_numbers() -> None:
     names = [f"class number {i}" for i in range(50)]
     axes = draw_confusion_matrix(torch.eye(50, dtype=torch.int64), names, "val").axes[0]
-    assert not axes.texts and len(axes.get_xticks()) <= 40
+    assert not axes.texts
+    assert len(axes.get_xticks()) <= 40
 
 
 def test_one_epoch_without_validation_can_be_drawn() -> None:
@@ -318,7 +326,8 @@ def test_wandb_offline_gets_the_figure(tmp_path: Path, monkeypatch: pytest.Monke
     try:
         make_trainer(tmp_path, [LearningCurves()], [logger], max_epochs=1).fit(Classifier(), Waves())
         images = json.loads(json.dumps(logger.experiment.summary["learning_curves"], default=dict))
-        assert images["_type"] == "images/separated" and images["count"] == 1
+        assert images["_type"] == "images/separated"
+        assert images["count"] == 1
     finally:
         wandb.finish()
         wandb.teardown()
@@ -326,7 +335,9 @@ def test_wandb_offline_gets_the_figure(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_tensorboard_gets_the_figure(tmp_path: Path) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
+        EventAccumulator,
+    )
 
     logger = TensorBoardLogger(tmp_path, name="", version="")
     make_trainer(tmp_path, [LearningCurves()], [logger], max_epochs=1).fit(Classifier(), Waves())
@@ -359,11 +370,14 @@ def test_two_processes_leave_what_one_leaves(tmp_path: Path) -> None:
         trainer.test(module, data, verbose=False)
         trainer.predict(module, data, return_predictions=False)
     one, two = (polars.read_parquet(folder / "predictions.parquet") for folder in seen)
-    assert len(one) == 33 and one.columns == two.columns and one["id"].equals(two["id"])
+    assert len(one) == 33
+    assert one.columns == two.columns
+    assert one["id"].equals(two["id"])
     assert one.select("p_0").to_numpy() == pytest.approx(two.select("p_0").to_numpy(), abs=1e-6)
     assert float(read(seen[0])[0]["test_loss"]) == pytest.approx(float(read(seen[1])[0]["test_loss"]), abs=1e-6)
     pictures = [imread(folder / "figures" / "confusion_matrix_test.png") for folder in seen]
-    assert pictures[0].shape == pictures[1].shape and (pictures[0] == pictures[1]).all()
+    assert pictures[0].shape == pictures[1].shape
+    assert (pictures[0] == pictures[1]).all()
     assert (seen[1] / "figures" / "worst_mistakes_test.png").exists()
 
 
@@ -386,7 +400,7 @@ def drop_last_row(batch: SequenceBatch) -> None:
 
 def test_a_row_that_comes_twice_is_an_error(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, [spoil(PredictionWriter(), drop_last_row)])
-    with pytest.raises(DataError, match="row 31 .* more than once"):
+    with pytest.raises(DataError, match=r"row 31 .* more than once"):
         trainer.predict(Classifier(), Waves(), return_predictions=False)
     assert not list(tmp_path.glob("predictions*"))
 
@@ -406,20 +420,21 @@ def test_a_limit_leaves_rows_out(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     with caplog.at_level(logging.INFO, "lightning_rnn.training.predictions"):
         trainer.predict(Classifier(), Waves(), return_predictions=False)
     assert 0 < len(polars.read_csv(tmp_path / "predictions.csv")) < 33
-    assert "predictions.parquet" in caplog.text and "predictions.csv" in caplog.text
+    assert "predictions.parquet" in caplog.text
+    assert "predictions.csv" in caplog.text
 
 
 def test_an_unwritable_folder_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     trainer = make_trainer(tmp_path / "file" / "run", [PredictionWriter()])
-    with pytest.raises(DataError, match="cannot write .*predictions.parquet"):
+    with pytest.raises(DataError, match=r"cannot write .*predictions\.parquet"):
         trainer.predict(Classifier(), Waves(), return_predictions=False)
 
 
 def test_columns_are_of_one_or_two_axes() -> None:
-    assert to_frame({"x": torch.ones(2, dtype=torch.bfloat16)})["x"].to_list() == [1.0, 1.0]
+    assert list(to_columns({"x": torch.ones(2, dtype=torch.bfloat16)})["x"]) == [1.0, 1.0]
     with pytest.raises(ConfigError, match=r"\(2, 3, 4\)"):
-        to_frame({"x": torch.zeros(2, 3, 4)})
+        to_columns({"x": torch.zeros(2, 3, 4)})
 
 
 # Console
@@ -431,8 +446,12 @@ def test_lines_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     trainer.fit(module, data)
     trainer.test(module, data, verbose=False)
     first, second, test = capsys.readouterr().out.strip().splitlines()
-    assert first.startswith("epoch 1/2  ") and "train_loss" in first and "val_" not in first
-    assert second.startswith("epoch 2/2  ") and "train_accuracy" in second and "val_loss" in second
+    assert first.startswith("epoch 1/2  ")
+    assert "train_loss" in first
+    assert "val_" not in first
+    assert second.startswith("epoch 2/2  ")
+    assert "train_accuracy" in second
+    assert "val_loss" in second
     assert test.startswith("test  test_loss ")
 
 

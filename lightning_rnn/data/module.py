@@ -109,7 +109,7 @@ class SequenceDataModule(pl.LightningDataModule, ABC):
     def draw(self, axes: Axes, split: Split, row: int) -> None:
         """Draw one row of a split, for figures."""
         inputs = self.split(split).inputs[row]
-        axes.plot(inputs.reshape(len(inputs), -1).float())
+        axes.plot(inputs.reshape(len(inputs), -1).float().numpy())
 
     def split(self, name: Split) -> SequenceDataset:
         """A split that was read.

@@ -8,6 +8,7 @@ from lightning_rnn.layers.recurrent import LSTM as LSTM
 from lightning_rnn.layers.recurrent import RecurrentLayer as RecurrentLayer
 from lightning_rnn.layers.recurrent import SimpleRNN as SimpleRNN
 from lightning_rnn.layers.series import ConvBlock as ConvBlock
+from lightning_rnn.layers.series import Frames as Frames
 from lightning_rnn.layers.series import LockedDropout as LockedDropout
 from lightning_rnn.layers.series import MaskedBatchNorm as MaskedBatchNorm
-from lightning_rnn.layers.series import SeriesScaling as SeriesScaling
+from lightning_rnn.layers.series import SeriesFeatures as SeriesFeatures

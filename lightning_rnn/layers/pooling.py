@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from lightning_rnn.functional import masked_max, masked_mean, sequence_mask
-from lightning_rnn.types import RNNOutput
+from lightning_rnn.functional import last_valid, masked_max, masked_mean, sequence_mask
 
 Pooling = Literal["last", "mean", "max", "attention"]
 
@@ -44,38 +44,42 @@ class AttentionPooling(nn.Module):
 
 
 class SequencePooling(nn.Module):
-    """The output of a recurrent layer as one vector; several ways are put side by side.
+    """A sequence as one vector; several ways are put side by side.
 
     Args:
-        size: features of the layer's output.
+        size: features of the sequence.
         how: one or several of ``last``, ``mean``, ``max``, ``attention``.
 
     Example:
         >>> from lightning_rnn import GRU
-        >>> pool = SequencePooling(8, ["mean", "max"])
-        >>> pool(GRU(3, 8)(torch.zeros(2, 7, 3))).shape, pool.output_size
+        >>> pool, output = SequencePooling(8, ["last", "max"]), GRU(3, 8)(torch.zeros(2, 7, 3))
+        >>> pool(output.sequence, last=output.last).shape, pool.output_size
         (torch.Size([2, 16]), 16)
     """
 
-    def __init__(self, size: int, how: list[Pooling]) -> None:
+    def __init__(self, size: int, how: Sequence[Pooling]) -> None:
         super().__init__()
-        self.how = list(how)
+        self.how = tuple(how)
         self.attention = AttentionPooling(size) if "attention" in self.how else None
         self.output_size = size * len(self.how)
 
-    def forward(self, output: RNNOutput, lengths: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-        """``RNNOutput`` of ``[B, T, H]`` → ``[B, H * number of ways]``."""
-        x = output.sequence
-        if lengths is not None:
-            mask = sequence_mask(lengths, x.shape[1])
-        pooled = []
-        for how in self.how:
-            if how == "last":
-                pooled.append(output.last)
-            elif how == "mean":
-                pooled.append(masked_mean(x, mask))
-            elif how == "max":
-                pooled.append(masked_max(x, mask))
-            elif self.attention is not None:
-                pooled.append(self.attention(x, mask))
-        return torch.cat(pooled, dim=-1)
+    def forward(self, x: Tensor, lengths: Tensor | None = None, last: Tensor | None = None) -> Tensor:
+        """``x [B, T, H]`` → ``[B, H * number of ways]``.
+
+        Args:
+            x: the sequence.
+            lengths: int64 ``[B]``, valid steps.
+            last: a recurrent layer's ``RNNOutput.last`` ``[B, H]`` for ``last``; None takes the last valid step of ``x``.
+        """
+        mask = None if lengths is None else sequence_mask(lengths, x.shape[1])
+        if last is None and "last" in self.how:
+            last = x[:, -1] if lengths is None else last_valid(x, lengths)
+        return torch.cat([self._pool(how, x, mask, last) for how in self.how], dim=-1)
+
+    def _pool(self, how: Pooling, x: Tensor, mask: Tensor | None, last: Tensor | None) -> Tensor:
+        if how == "last" and last is not None:
+            return last
+        if how == "attention" and self.attention is not None:
+            pooled: Tensor = self.attention(x, mask)
+            return pooled
+        return masked_mean(x, mask) if how == "mean" else masked_max(x, mask)

@@ -65,7 +65,9 @@ class ConfusionMatrix(EvaluationFigure[Tensor | None]):
         counts = torch.bincount(cells, minlength=classes**2).view(classes, classes)
         self.state = counts if self.state is None else self.state + counts
 
-    def draw(self, trainer: pl.Trainer, module: SequenceModule, split: Split, states: Sequence[Tensor | None]) -> Figure:
+    def draw(
+        self, trainer: pl.Trainer, module: SequenceModule, split: Split, states: Sequence[Tensor | None]
+    ) -> Figure:
         counts = torch.stack([counts for counts in states if counts is not None]).sum(0)
         return draw_confusion_matrix(counts, class_names(module), split)
 
@@ -103,7 +105,9 @@ class WorstMistakes(EvaluationFigure[list[Mistake]]):
         found = [Mistake(loss, int(row), int(t), int(s), p) for loss, row, t, s, p in columns.tolist()]
         self.state = heapq.nlargest(self.count, self.state + found)
 
-    def draw(self, trainer: pl.Trainer, module: SequenceModule, split: Split, states: Sequence[list[Mistake]]) -> Figure:
+    def draw(
+        self, trainer: pl.Trainer, module: SequenceModule, split: Split, states: Sequence[list[Mistake]]
+    ) -> Figure:
         datamodule, names = datamodule_of(trainer), class_names(module)
         if datamodule is None:
             raise ConfigError("WorstMistakes draws with a SequenceDataModule, the trainer has none")

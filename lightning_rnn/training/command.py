@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
-import zipfile
+import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -113,6 +113,10 @@ class RunCommand(LightningCLI):
         self.options.checkpoint.dirpath = str(self.root / "checkpoints")
         check_writable(self.root)
         self.options.ckpt_path = self._checkpoint(self.options.ckpt_path)
+        if self.subcommand in ("validate", "test"):  # a progress bar that draws leaves the table to Lightning
+            self.options.verbose = self.options.verbose and sys.stdout.isatty()
+        if self.subcommand == "predict":  # the writer has them
+            self.options.return_predictions = False
         for logger in trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]:
             if isinstance(logger, Namespace) and logger.init_args.get("save_dir") in (None, "."):
                 logger.init_args.save_dir = str(self.root)
@@ -144,13 +148,18 @@ class RunCommand(LightningCLI):
         configured = self._get(self.config_init, "trainer")["logger"]
         loggers = configured if isinstance(configured, list) else [configured]
         extra = [logger for logger in loggers if logger not in (None, True, False)]
-        return super().instantiate_trainer(**kwargs, logger=[CSVLogger(self.root), *extra])
+        self.csv = CSVLogger(self.root)
+        return super().instantiate_trainer(**kwargs, logger=[self.csv, *extra])
 
     def after_instantiate_classes(self) -> None:
-        self.model.use_optimizer(*(self._get(self.config_init, key) for key in ("optimizer", "lr_scheduler")))
+        chosen = (self._get(self.config, key) for key in ("optimizer", "lr_scheduler"))
+        self.model.use_optimizer(*(value and value.as_dict() for value in chosen))
         if self.options.ckpt_path is not None:
-            spec = type(self.model).read_spec(read_checkpoint(self.options.ckpt_path))
-            if self.subcommand != "fit":  # its labels and tokenizer; a resumed fit compares them with the data's
+            checkpoint = read_checkpoint(self.options.ckpt_path)
+            spec = type(self.model).read_spec(checkpoint)
+            if self.subcommand == "fit":  # compares its labels and tokenizer with the data's
+                self.csv.truncate_after(checkpoint["global_step"] - 1)
+            else:
                 self.datamodule.spec = spec
 
     def after_fit(self) -> None:
@@ -186,7 +195,9 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise CheckpointError(f"{path} holds more than tensors and plain values, or is no checkpoint: not loaded") from error
-    except (EOFError, KeyError, RuntimeError, zipfile.BadZipFile, OSError) as error:
+        raise CheckpointError(
+            f"{path} holds more than tensors and plain values, or is no checkpoint: it was not loaded"
+        ) from error
+    except Exception as error:  # what torch raises for garbage depends on its bytes
         raise CheckpointError(f"{path} is not a whole checkpoint: take another, such as last.ckpt") from error
     return checkpoint

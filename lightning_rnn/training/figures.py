@@ -24,7 +24,7 @@ S = TypeVar("S")
 
 @singledispatch
 def send_figure(logger: Logger, name: str, figure: Figure, step: int) -> None:
-    """Hand a figure to a logger; one that takes no figures gets none. Register another kind of logger like this:
+    """Hand a figure to a logger; one that takes no figures gets none. Other kinds of loggers can be registered.
 
     Example:
         >>> from pytorch_lightning.loggers import MLFlowLogger

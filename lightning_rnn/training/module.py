@@ -14,7 +14,7 @@ from pytorch_lightning.cli import ReduceLROnPlateau, instantiate_class
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, MetricCollection
 
-from lightning_rnn.data.module import DataSpec
+from lightning_rnn.data.module import DataSpec, SequenceDataModule
 from lightning_rnn.errors import CheckpointError, ConfigError
 from lightning_rnn.layers import RecurrentLayer
 from lightning_rnn.types import Nest, SequenceBatch
@@ -91,14 +91,10 @@ class SequenceModule(pl.LightningModule, ABC):
 
     # Build, once the data is known.
 
-    def setup(self, stage: str) -> None:
-        """Take the datamodule's spec where there is none yet."""
-        datamodule = self.trainer.datamodule if self._trainer is not None else None
-        if self.spec is None and datamodule is not None:
-            self.spec = datamodule.spec
-
     def configure_model(self) -> None:
-        """Build the network, once."""
+        """Build the network, once; from the datamodule's spec where there is none yet."""
+        if self.spec is None and self._datamodule is not None:
+            self.spec = self._datamodule.spec
         if self.spec is not None and "network" not in self._modules:
             self.network = self.build(self.spec)
             for stage in get_args(Stage):
@@ -148,8 +144,12 @@ class SequenceModule(pl.LightningModule, ABC):
 
     def _row_names(self, batch: SequenceBatch) -> list[str | int]:
         rows = [] if batch.ids is None else batch.ids.tolist()
-        datamodule = self.trainer.datamodule if self._trainer is not None else None
-        return rows if datamodule is None else [datamodule.split("predict").row_id(row) for row in rows]
+        data = self._datamodule
+        return rows if data is None else [data.split("predict").row_id(row) for row in rows]
+
+    @property
+    def _datamodule(self) -> SequenceDataModule | None:
+        return None if self._trainer is None else self.trainer.datamodule
 
     def _loss(self, stage: Stage) -> MeanMetric:
         metric = self.losses[f"{stage}_stage"]
@@ -173,7 +173,8 @@ class SequenceModule(pl.LightningModule, ABC):
     def _finish(self, stage: Stage) -> None:
         """Log the epoch's loss and metrics; over all processes, as torchmetrics sums them there."""
         values = {f"{stage}_loss": self._loss(stage).compute(), **self._metrics(stage).compute()}
-        self.log_dict({name: value.float() for name, value in values.items()}, prog_bar=stage != "test")
+        values = {name: value.float() for name, value in values.items()}
+        self.log_dict(values, prog_bar=stage != "test", sync_dist=True)  # equal everywhere already
         self._loss(stage).reset()
         self._metrics(stage).reset()
 

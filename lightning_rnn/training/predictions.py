@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-import polars
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
 from lightning_rnn.errors import ConfigError, DataError
 from lightning_rnn.training.hooks import datamodule_of, gather_to_rank_zero, write_atomically
+from lightning_rnn.training.tables import Columns, encode
 from lightning_rnn.types import SequenceBatch
 
 log = logging.getLogger(__name__)
 RowNumbers = npt.NDArray[np.int64]
-Chunk = tuple[RowNumbers, polars.DataFrame]
+Chunk = tuple[RowNumbers, Columns]
 
 
-def to_frame(rows: Mapping[str, Sequence[Any] | Tensor]) -> polars.DataFrame:
-    """Columns of a batch as a table.
+def to_columns(rows: Mapping[str, Sequence[Any] | Tensor]) -> Columns:
+    """Columns of a batch as lists and arrays.
 
     Args:
         rows: lists of B values, tensors ``[B]``, or tensors ``[B, K]``, which become columns ``name_0``, ``name_1`` ...
@@ -33,10 +34,10 @@ def to_frame(rows: Mapping[str, Sequence[Any] | Tensor]) -> polars.DataFrame:
         ConfigError: a tensor with more axes.
 
     Example:
-        >>> to_frame({"id": ["a", "b"], "p": torch.tensor([[0.25, 0.75], [0.5, 0.5]])}).columns
+        >>> list(to_columns({"id": ["a", "b"], "p": torch.tensor([[0.25, 0.75], [0.5, 0.5]])}))
         ['id', 'p_0', 'p_1']
     """
-    columns: dict[str, Any] = {}
+    columns: Columns = {}
     for name, values in rows.items():
         if not isinstance(values, Tensor):
             columns[name] = list(values)
@@ -46,7 +47,7 @@ def to_frame(rows: Mapping[str, Sequence[Any] | Tensor]) -> polars.DataFrame:
             columns.update({f"{name}_{k}": column for k, column in enumerate(_to_numpy(values).T)})
         else:
             raise ConfigError(f"predictions: column {name} has shape {tuple(values.shape)}, not [B] or [B, K]")
-    return polars.DataFrame(columns)
+    return columns
 
 
 def _to_numpy(values: Tensor) -> npt.NDArray[Any]:
@@ -55,18 +56,30 @@ def _to_numpy(values: Tensor) -> npt.NDArray[Any]:
 
 
 def join(chunks: Sequence[Chunk]) -> Chunk:
-    """Tables of batches as one, in the order of their row numbers.
+    """Columns of batches as one, in the order of their row numbers.
+
+    Raises:
+        ConfigError: the batches have different columns.
 
     Example:
-        >>> chunks = [(np.array([2, 0]), to_frame({"id": ["c", "a"]})), (np.array([1]), to_frame({"id": ["b"]}))]
-        >>> rows, frame = join(chunks)
-        >>> rows.tolist(), frame["id"].to_list()
+        >>> rows, columns = join([(np.array([2, 0]), {"id": ["c", "a"]}), (np.array([1]), {"id": ["b"]})])
+        >>> rows.tolist(), columns["id"]
         ([0, 1, 2], ['a', 'b', 'c'])
     """
+    names = list(chunks[0][1])
+    if any(list(columns) != names for _, columns in chunks):
+        raise ConfigError("predictions: the batches have different columns; to_rows must give all of them the same")
     numbers = np.concatenate([rows for rows, _ in chunks])
     order = np.argsort(numbers, kind="stable")
-    frame = polars.concat([frame for _, frame in chunks], how="vertical_relaxed")
-    return numbers[order], frame[order]
+    return numbers[order], {name: _concatenate([columns[name] for _, columns in chunks], order) for name in names}
+
+
+def _concatenate(parts: Sequence[list[Any] | npt.NDArray[Any]], order: RowNumbers) -> list[Any] | npt.NDArray[Any]:
+    arrays = [part for part in parts if isinstance(part, np.ndarray)]
+    if len(arrays) == len(parts):
+        return np.concatenate(arrays)[order]
+    values = [value for part in parts for value in part]
+    return [values[i] for i in order]
 
 
 class PredictionWriter(pl.Callback):
@@ -103,21 +116,22 @@ class PredictionWriter(pl.Callback):
     ) -> None:
         if batch.ids is None:
             raise ConfigError("predictions cannot be joined to their rows: the batches have no ids")
-        self._chunks.append((batch.ids.cpu().numpy(), to_frame(outputs)))
+        self._chunks.append((batch.ids.cpu().numpy(), to_columns(outputs)))
 
     def on_predict_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         own, self._chunks = self._chunks, []
         chunks = [chunk for process in gather_to_rank_zero(own) for chunk in process]
         if chunks:
-            rows, frame = join(chunks)
+            rows, columns = join(chunks)
             _check(trainer, rows)
-            self._write(Path(trainer.default_root_dir), frame)
+            folder = Path(trainer.default_root_dir)
+            for ending, content in zip(("parquet", "csv"), encode(columns), strict=True):
+                write_atomically(folder / f"predictions.{ending}", partial(_write, content))
+            log.info("predictions of %s rows: %s and predictions.csv", f"{len(rows):,}", folder / "predictions.parquet")
 
-    def _write(self, folder: Path, frame: polars.DataFrame) -> None:
-        parquet, text = folder / "predictions.parquet", folder / "predictions.csv"
-        write_atomically(parquet, lambda file: frame.write_parquet(file))
-        write_atomically(text, lambda file: frame.write_csv(file))
-        log.info("predictions of %s rows: %s and %s", f"{len(frame):,}", parquet, text)
+
+def _write(content: bytes, file: BinaryIO) -> None:
+    file.write(content)
 
 
 def _check(trainer: pl.Trainer, rows: RowNumbers) -> None:

@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 from torch.nn import functional as F
 
 from lightning_rnn.data import Examples, Ragged
-from lightning_rnn.layers.series import SeriesScaling
+from lightning_rnn.layers.series import SeriesFeatures
 
 if TYPE_CHECKING:
     from .data import ClassificationData
@@ -53,7 +53,7 @@ def nearest_neighbor(train: Examples, test: Examples) -> float:
 def _stretched(series: Ragged, length: int) -> npt.NDArray[np.float32]:
     """Rows interpolated to one length, scaled one by one, flat: ``[N, length * D]``."""
     features = series.values.shape[1]
-    scaling = SeriesScaling("series", [0.0] * features, [1.0] * features)
+    scaling = SeriesFeatures("series", ["value"], mean=[0.0] * features, std=[1.0] * features)
     rows = []
     for i in range(len(series)):
         row = scaling(series[i].unsqueeze(0)).transpose(1, 2)

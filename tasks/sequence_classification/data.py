@@ -25,6 +25,7 @@ from lightning_rnn.data import (
 from lightning_rnn.data.module import Split
 from lightning_rnn.data.splitting import stratified_split
 from lightning_rnn.errors import DataError, require
+from lightning_rnn.layers.series import profile_of, spread_of
 
 log = logging.getLogger(__name__)
 MOST_LINES = 7  # features of a step that are still drawn as lines, not as an image
@@ -45,8 +46,11 @@ class ClassificationSpec(DataSpec):
         features: features of a step, or tokens in the vocabulary.
         class_names: the classes, in the order of the outputs.
         class_counts: training rows of each class.
+        longest: steps of the longest training row.
         mean: training mean of each feature; None for text.
         std: the same for the standard deviation.
+        profile: training mean at each step, where all training series have one length.
+        spread: how far differences and residuals go, see :func:`lightning_rnn.layers.series.spread_of`.
         tokenizer: the SentencePiece model, base64; None for series.
     """
 
@@ -54,8 +58,11 @@ class ClassificationSpec(DataSpec):
     features: int = 1
     class_names: list[str] = field(default_factory=list)
     class_counts: list[int] = field(default_factory=list)
+    longest: int = 1
     mean: list[float] | None = None
     std: list[float] | None = None
+    profile: list[list[float]] = field(default_factory=list)
+    spread: list[list[float]] = field(default_factory=list)
     tokenizer: str | None = None
 
     def load_tokenizer(self) -> SentencePieceTokenizer:
@@ -150,12 +157,12 @@ class ClassificationData(SequenceDataModule):
             raise DataError(f"{train.origin}: all training rows have the label {names[0]!r}; two classes are needed")
         counts = [train.labels.count(name) for name in names]
         if isinstance(train.inputs, Ragged):
-            mean, std = _moments(train.inputs.values)
-            return ClassificationSpec("series", train.inputs.values.shape[1], names, counts, mean, std)
+            return _describe_series(train.inputs, names, counts)
         tokenizer = SentencePieceTokenizer.train(train.inputs, self.vocab_size, self.tokenizer, lower=self.lower)
-        log.info("tokenizer: SentencePiece %s, %d tokens, trained on the training part", self.tokenizer, tokenizer.vocab_size)
+        log.info("tokenizer: SentencePiece %s, %d tokens, of the training part", self.tokenizer, tokenizer.vocab_size)
+        longest = int(tokenizer.encode(train.inputs).lengths.max())
         model = base64.b64encode(tokenizer.model).decode()
-        return ClassificationSpec("text", tokenizer.vocab_size, names, counts, tokenizer=model)
+        return ClassificationSpec("text", tokenizer.vocab_size, names, counts, longest, tokenizer=model)
 
     def _encode(self, part: Examples) -> SequenceDataset:
         """Texts to token ids, labels to class numbers."""
@@ -181,10 +188,10 @@ class ClassificationData(SequenceDataModule):
             axes.text(0.02, 0.5, text, wrap=True, fontsize=7, va="center")
             axes.set_axis_off()
         elif inputs.shape[1] > MOST_LINES:
-            axes.imshow(inputs, cmap="gray_r")
+            axes.imshow(inputs.numpy(), cmap="gray_r")
             axes.set_axis_off()
         else:
-            axes.plot(inputs, linewidth=1)
+            axes.plot(inputs.numpy(), linewidth=1)
 
 
 def _targets(part: Examples, class_names: list[str]) -> Tensor | None:
@@ -196,6 +203,18 @@ def _targets(part: Examples, class_names: list[str]) -> Tensor | None:
             known = ", ".join(class_names[:10]) + (", ..." if len(class_names) > 10 else "")
             raise DataError(f"{part.where(row)}: the label {label!r} is not among the training labels ({known})")
     return torch.tensor([number[label] for label in part.labels], dtype=torch.int64)
+
+
+def _describe_series(series: Ragged, names: list[str], counts: list[int]) -> ClassificationSpec:
+    mean, std = _moments(series.values)
+    features, longest = series.values.shape[1], int(series.lengths.max())
+    profile: list[list[float]] = []
+    spread: list[list[float]] = []
+    if bool((series.lengths == longest).all()):
+        rows = series.values.view(len(series), longest, features)
+        profile = profile_of(rows)
+        spread = spread_of(rows, profile, std)
+    return ClassificationSpec("series", features, names, counts, longest, mean, std, profile, spread)
 
 
 def _moments(values: Tensor) -> tuple[list[float], list[float]]:

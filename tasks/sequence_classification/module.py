@@ -22,7 +22,7 @@ from lightning_rnn.errors import ConfigError, require
 from lightning_rnn.functional.cells import Activation
 from lightning_rnn.layers.initializers import Initializer
 from lightning_rnn.layers.pooling import Pooling
-from lightning_rnn.layers.series import Scale
+from lightning_rnn.layers.series import Feature, Scale
 from lightning_rnn.training.classification_figures import ConfusionMatrix, WorstMistakes
 from lightning_rnn.training.module import Rows, SequenceModule, Stage, StepResult, check_probability
 from lightning_rnn.types import SequenceBatch
@@ -48,8 +48,13 @@ class SequenceClassifier(SequenceModule):
         embedding_size: features of a token, for text.
         vectors: file of word vectors (word2vec or GloVe text format) that start the embedding.
         scale: series are scaled by the ``train`` part's moments, by each ``series``' own, or not (``none``).
+        features: of series: any of ``value``, ``difference`` and ``residual``, side by side.
+        frames: the recurrent layers run over about this many frames of several steps; None: every step.
+        frame_window: width of a frame, in distances from one frame to the next.
         conv_channels: features of the convolutions before the recurrent layers; empty for none.
         conv_kernels: their widths in steps.
+        conv_steps: the first convolution is followed by max pooling to about this many steps; None: no pooling.
+        conv_skip: whether mean and maximum of the convolutions go to the head beside the recurrent layers' output.
         input_dropout: share of the recurrent stack's input features dropped, the same at every step.
         layer_dropout: share dropped between recurrent layers.
         dropout: share dropped before the linear head.
@@ -57,6 +62,7 @@ class SequenceClassifier(SequenceModule):
         class_weights: weight of each class in the loss, in the order of the class names, or ``balanced``.
         label_smoothing: share of the target spread over all classes.
         shift: training images move by up to this many rows and columns.
+        jitter: training series get noise of this share of each feature's training standard deviation.
 
     Example:
         >>> classifier = SequenceClassifier(cell="gru", hidden_size=16)
@@ -81,8 +87,13 @@ class SequenceClassifier(SequenceModule):
         embedding_size: int = 128,
         vectors: str | None = None,
         scale: Scale = "none",
+        features: list[Feature] | None = None,
+        frames: int | None = None,
+        frame_window: int = 1,
         conv_channels: list[int] | None = None,
         conv_kernels: list[int] | None = None,
+        conv_steps: int | None = None,
+        conv_skip: bool = False,
         input_dropout: float = 0.0,
         layer_dropout: float = 0.0,
         dropout: float = 0.0,
@@ -90,9 +101,15 @@ class SequenceClassifier(SequenceModule):
         class_weights: list[float] | Literal["balanced"] | None = None,
         label_smoothing: float = 0.0,
         shift: int = 0,
+        jitter: float = 0.0,
     ) -> None:
         super().__init__()
-        for name, size in (("hidden_size", hidden_size), ("num_layers", num_layers), ("embedding_size", embedding_size)):
+        for name, size in (
+            ("hidden_size", hidden_size),
+            ("num_layers", num_layers),
+            ("embedding_size", embedding_size),
+            ("frame_window", frame_window),
+        ):
             require(size >= 1, f"model.{name} must be at least 1, got {size}")
         for name, share in (("input_dropout", input_dropout), ("layer_dropout", layer_dropout), ("dropout", dropout)):
             check_probability(f"model.{name}", share)
@@ -114,14 +131,20 @@ class SequenceClassifier(SequenceModule):
             pooling=[pooling] if isinstance(pooling, str) else list(pooling),
             embedding_size=embedding_size,
             scale=scale,
+            features=features or ["value"],
+            frames=frames,
+            frame_window=frame_window,
             conv_channels=channels,
             conv_kernels=kernels,
+            conv_steps=conv_steps,
+            conv_skip=conv_skip,
             input_dropout=input_dropout,
             layer_dropout=layer_dropout,
             dropout=dropout,
             batch_norm=batch_norm,
         )
-        self.vectors, self.class_weights, self.label_smoothing, self.shift = vectors, class_weights, label_smoothing, shift
+        self.vectors, self.class_weights, self.label_smoothing = vectors, class_weights, label_smoothing
+        self.shift, self.jitter = shift, jitter
 
     def build(self, spec: ClassificationSpec) -> SequenceClassifierNetwork:  # type: ignore[override]  # its own spec
         self.register_buffer("loss_weights", self._loss_weights(spec), persistent=False)
@@ -170,15 +193,20 @@ class SequenceClassifier(SequenceModule):
             self.network.embedding.weight.copy_(table)
 
     def step(self, batch: SequenceBatch) -> StepResult:
-        inputs = batch.inputs
-        if self.training and self.shift:
-            inputs = shift_images(inputs, self.shift)
+        inputs = self._augmented(batch.inputs) if self.training else batch.inputs
         scores = self.network(inputs, batch.lengths).float()
         if batch.targets is None:
             return StepResult(scores.new_zeros(()), scores, None, len(batch))
         loss = F.cross_entropy(scores, batch.targets, weight=self.loss_weights, label_smoothing=self.label_smoothing)
         weight = len(batch) if self.loss_weights is None else float(self.loss_weights[batch.targets].sum())
         return StepResult(loss, scores, batch.targets, weight)
+
+    def _augmented(self, x: Tensor) -> Tensor:
+        if self.shift:
+            x = shift_images(x, self.shift)
+        if self.jitter and self.network.features is not None:
+            x = x + self.jitter * self.network.features.std * torch.randn_like(x)
+        return x
 
     def to_rows(self, batch: SequenceBatch, result: StepResult) -> Rows:
         """``prediction``, its ``probability``, the ``label`` where it is known, and ``p_<class>`` for each class."""

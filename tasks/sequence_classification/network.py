@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from lightning_rnn import GRU, LSTM, SimpleRNN
 from lightning_rnn.functional import sequence_mask
 from lightning_rnn.functional.cells import Activation
-from lightning_rnn.layers import ConvBlock, LockedDropout, RecurrentLayer, SequencePooling, SeriesScaling
+from lightning_rnn.layers import ConvBlock, Frames, LockedDropout, RecurrentLayer, SequencePooling, SeriesFeatures
 from lightning_rnn.layers.initializers import Initializer
 from lightning_rnn.layers.pooling import Pooling
-from lightning_rnn.layers.series import Scale
+from lightning_rnn.layers.series import Feature, Scale
 from .data import ClassificationSpec
 
 Cell = Literal["simple_rnn", "lstm", "gru"]
@@ -34,42 +34,58 @@ class NetworkOptions:
     pooling: list[Pooling]
     embedding_size: int
     scale: Scale
+    features: list[Feature]
+    frames: int | None
+    frame_window: int
     conv_channels: list[int]
     conv_kernels: list[int]
+    conv_steps: int | None
+    conv_skip: bool
     input_dropout: float
     layer_dropout: float
     dropout: float
     batch_norm: bool
 
 
+def hop(steps: int, wanted: int | None) -> int:
+    """Steps that become one so that about ``wanted`` are left of ``steps``.
+
+    Example:
+        >>> hop(500, 128), hop(24, 128), hop(24, None)
+        (4, 1, 1)
+    """
+    return max(1, round(steps / wanted)) if wanted else 1
+
+
 class SequenceClassifierNetwork(nn.Module):
-    """Sequence → class scores ``[B, C]``.
+    """Sequence → class scores ``[B, C]``: embedding or features, convolutions, frames, recurrent layers, pooling, head.
 
     Args:
         spec: the data it is for.
         options: its shape.
-
-    Attributes:
-        rnn: the recurrent stack.
     """
 
     def __init__(self, spec: ClassificationSpec, options: NetworkOptions) -> None:
         super().__init__()
         self.embedding: nn.Embedding | None = None
-        self.scaling: SeriesScaling | None = None
+        self.features: SeriesFeatures | None = None
         if spec.kind == "text":
             self.embedding = nn.Embedding(spec.features, options.embedding_size, padding_idx=0)
             width = options.embedding_size
         else:
-            self.scaling = SeriesScaling(options.scale, spec.mean or [], spec.std or [])
-            width = spec.features
+            self.features = series_features(spec, options)
+            width = self.features.output_size
         self.convolutions = nn.ModuleList()
-        for channels, kernel in zip(options.conv_channels, options.conv_kernels, strict=True):
-            self.convolutions.append(ConvBlock(width, channels, kernel))
+        pool = hop(spec.longest, options.conv_steps)
+        for i, (channels, kernel) in enumerate(zip(options.conv_channels, options.conv_kernels, strict=True)):
+            self.convolutions.append(ConvBlock(width, channels, kernel, pool if i == 0 else 1))
             width = channels
+        self.skip = SequencePooling(width, ["mean", "max"]) if options.conv_skip else None
+        steps = -(-spec.longest // pool) if options.conv_channels else spec.longest
+        self.frames = Frames(hop(steps, options.frames), hop(steps, options.frames) * options.frame_window)
         self.input_dropout = LockedDropout(options.input_dropout)
         self.rnn = CELLS[options.cell](
-            width,
+            width * self.frames.window,
             options.hidden_size,
             options.num_layers,
             activation=options.activation,
@@ -78,7 +94,7 @@ class SequenceClassifierNetwork(nn.Module):
             initializer=options.initializer,
         )
         self.pooling = SequencePooling(self.rnn.output_size, options.pooling)
-        width = self.pooling.output_size
+        width = self.pooling.output_size + (self.skip.output_size if self.skip else 0)
         self.norm = nn.BatchNorm1d(width) if options.batch_norm else nn.Identity()
         self.dropout = nn.Dropout(options.dropout)
         self.head = nn.Linear(width, len(spec.class_names))
@@ -90,16 +106,30 @@ class SequenceClassifierNetwork(nn.Module):
             x: token ids int64 ``[B, T]``, or float ``[B, T, D]``.
             lengths: int64 ``[B]``.
         """
-        mask = None if lengths is None else sequence_mask(lengths, x.shape[1])
         if self.embedding is not None:
             x = self.embedding(x)
-        elif self.scaling is not None:
-            x = self.scaling(x, mask)
+        elif self.features is not None:
+            x = self.features(x, None if lengths is None else sequence_mask(lengths, x.shape[1]))
         for block in self.convolutions:
-            x = block(x, mask)
+            x, lengths = block(x, lengths)
+        skipped = [self.skip(x, lengths)] if self.skip else []
+        x, lengths = self.frames(x, lengths)
         output = self.rnn(self.input_dropout(x), lengths=lengths)
-        scores: Tensor = self.head(self.dropout(self.norm(self.pooling(output, lengths))))
+        pooled = torch.cat([self.pooling(output.sequence, lengths, last=output.last), *skipped], dim=1)
+        scores: Tensor = self.head(self.dropout(self.norm(pooled)))
         return scores
+
+
+def series_features(spec: ClassificationSpec, options: NetworkOptions) -> SeriesFeatures:
+    """The features of series as the training part's moments scale them."""
+    return SeriesFeatures(
+        options.scale,
+        options.features,
+        mean=spec.mean or [],
+        std=spec.std or [],
+        profile=spec.profile,
+        spread=spec.spread,
+    )
 
 
 def shift_images(x: Tensor, most: int) -> Tensor:
