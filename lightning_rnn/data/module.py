@@ -69,9 +69,10 @@ class SequenceDataModule(pl.LightningDataModule, ABC):
     the default source is embedded: real data that needs no download.
 
     Args:
-        batch_size: rows per batch and process, at most (batches are as even as possible).
+        batch_size: rows per batch and process; the last two batches of an epoch share what is left.
         eval_batch_size: the same for validation, test and predict; None is four times ``batch_size``.
         bucketing: whether rows of like length are put together; padding is to the longest of the batch either way.
+        min_batches: a training epoch has at least this many batches: small parts are gone through several times.
         num_workers: processes that fetch batches; 0 is the main one.
         seed: of the order of batches.
     """
@@ -83,17 +84,19 @@ class SequenceDataModule(pl.LightningDataModule, ABC):
         batch_size: int = 32,
         eval_batch_size: int | None = None,
         bucketing: bool = True,
+        min_batches: int = 1,
         num_workers: int = 0,
         seed: int = 0,
     ) -> None:
         super().__init__()
         require(batch_size >= 1, f"data.batch_size must be at least 1, got {batch_size}")
+        require(min_batches >= 1, f"data.min_batches must be at least 1, got {min_batches}")
         require(
             eval_batch_size is None or eval_batch_size >= 1,
             f"data.eval_batch_size must be at least 1, got {eval_batch_size}",
         )
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or 4 * batch_size
-        self.bucketing, self.num_workers, self.seed = bucketing, num_workers, seed
+        self.bucketing, self.min_batches, self.num_workers, self.seed = bucketing, min_batches, num_workers, seed
         self.spec: DataSpec | None = None
         self._splits: dict[Split, SequenceDataset] = {}
         self._train_loader: SequenceLoader | None = None
@@ -142,6 +145,7 @@ class SequenceDataModule(pl.LightningDataModule, ABC):
             rank=self.trainer.global_rank if self.trainer else 0,
             world=self.trainer.world_size if self.trainer else 1,
             pool=50 if self.bucketing else 1,
+            min_batches=self.min_batches if train else 1,
         )
         return SequenceLoader(
             split,  # type: ignore[arg-type]  # a Dataset by its methods

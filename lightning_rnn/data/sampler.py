@@ -18,8 +18,7 @@ class BucketBatchSampler(Sampler[list[int]]):
     """Batches of rows of like length.
 
     Shuffled, each pool of ``pool`` batches is sorted by length before it is cut, and the batches are shuffled again;
-    not shuffled, all rows are sorted by length. Batches are as even as possible, so no last one is left with a row or
-    two. Rank ``r`` of ``world`` takes every ``world``-th row of each batch of ``batch_size * world``: every row once,
+    not shuffled, all rows are sorted by length. The last two batches share what is left, so none has a row or two. Rank ``r`` of ``world`` takes every ``world``-th row of each batch of ``batch_size * world``: every row once,
     and the same number of batches everywhere.
 
     Args:
@@ -30,6 +29,8 @@ class BucketBatchSampler(Sampler[list[int]]):
         rank: this process.
         world: number of processes.
         pool: batches sorted together; 1 does not sort.
+        min_batches: an epoch has at least this many batches: it goes through the rows again, in another order, as often
+            as that needs.
 
     Raises:
         ConfigError: fewer rows than processes, or none.
@@ -50,12 +51,16 @@ class BucketBatchSampler(Sampler[list[int]]):
         rank: int = 0,
         world: int = 1,
         pool: int = 50,
+        min_batches: int = 1,
     ) -> None:
         if len(lengths) < world:
             raise ConfigError(f"{len(lengths)} rows cannot be shared out over {world} processes: use fewer processes")
         self.lengths = lengths.numpy()
         self.batch_size, self.shuffle, self.seed, self.pool = batch_size, shuffle, seed, pool
         self.rank, self.world = rank, world
+        n = len(self.lengths)
+        self.batches_per_pass = min(-(-n // (batch_size * world)), n // world)
+        self.passes = -(-min_batches // self.batches_per_pass)
         self.epoch, self.start = 0, 0
 
     @property
@@ -69,20 +74,30 @@ class BucketBatchSampler(Sampler[list[int]]):
             self.epoch, self.start = epoch, 0
 
     def __len__(self) -> int:
-        n = len(self.lengths)
-        return min(-(-n // (self.batch_size * self.world)), n // self.world)
+        return self.passes * self.batches_per_pass
+
+    def _cut(self, rows: Rows) -> list[Rows]:
+        """Full batches, and what is left as two even ones."""
+        full = max(0, self.batches_per_pass - 2)
+        size = self.batch_size * self.world
+        rest = rows[full * size :]
+        return [rows[i * size : (i + 1) * size] for i in range(full)] + np.array_split(rest, self.batches_per_pass - full)
 
     def _batches(self) -> list[Rows]:
         rows = np.arange(len(self.lengths))
         if not self.shuffle:
-            return np.array_split(rows[np.argsort(self.lengths, kind="stable")], len(self))
-        rng = np.random.default_rng((self.seed, self.epoch))
+            return self._cut(rows[np.argsort(self.lengths, kind="stable")])
+        return [batch for i in range(self.passes) for batch in self._shuffled(self.epoch * self.passes + i)]
+
+    def _shuffled(self, number: int) -> list[Rows]:
+        """One pass through the rows."""
+        rows, rng = np.arange(len(self.lengths)), np.random.default_rng((self.seed, number))
         rows = rng.permutation(rows)
         size = self.batch_size * self.world * self.pool
         pools = [rows[i : i + size] for i in range(0, len(rows), size)]
         if self.pool > 1:
             pools = [pool[np.argsort(self.lengths[pool], kind="stable")] for pool in pools]
-        batches = np.array_split(np.concatenate(pools), len(self))
+        batches = self._cut(np.concatenate(pools))
         return [batches[i] for i in rng.permutation(len(batches))]
 
     def __iter__(self) -> Iterator[list[int]]:

@@ -25,10 +25,12 @@ class SeriesFeatures(nn.Module):
             own over its valid steps, ``none`` leaves the values alone.
         features: any of ``value``, ``difference`` (to the step before) and ``residual`` (from the training part's mean
             at the same step, for series that are aligned), put side by side.
+        aligned_above: residuals are 0 unless the training mean at each step explains at least this share of the
+            training part's variance.
         mean: training mean of each feature, ``[D]``.
         std: training standard deviation of each feature, ``[D]``.
         profile: training mean at each step, ``[T, D]``, for ``residual``.
-        spread: training root mean square of the differences and of the residuals, each ``[D]``.
+        spread: training root mean square of the scaled differences and of the residuals, each ``[D]``.
 
     Example:
         >>> scaled = SeriesFeatures("train", ["value", "difference"], mean=[1.0], std=[2.0])
@@ -47,6 +49,7 @@ class SeriesFeatures(nn.Module):
         self,
         scale: Scale,
         features: Sequence[Feature],
+        aligned_above: float = 0.0,
         *,
         mean: Sequence[float],
         std: Sequence[float],
@@ -55,6 +58,8 @@ class SeriesFeatures(nn.Module):
     ) -> None:
         super().__init__()
         self.scale, self.features = scale, tuple(features)
+        explained = [1 - (s / d) ** 2 for s, d in zip(spread[1], std, strict=True)] if spread else [0.0] * len(std)
+        self.aligned = sum(explained) / len(explained) >= aligned_above
         self.output_size = len(mean) * len(self.features)
         self.register_buffer("mean", torch.tensor(mean))
         self.register_buffer("std", torch.tensor(std))
@@ -84,6 +89,8 @@ class SeriesFeatures(nn.Module):
         return (scaled - torch.cat([scaled[:, :1], scaled[:, :-1]], dim=1)) / self.spread[0]
 
     def _residual(self, x: Tensor, there: Tensor) -> Tensor:
+        if not self.aligned:
+            return torch.zeros_like(x)
         steps = min(x.shape[1], len(self.profile))
         profile = torch.cat([self.profile[:steps], self.mean.expand(x.shape[1] - steps, -1)])
         return (x - profile) / self.spread[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import singledispatch
@@ -69,10 +70,10 @@ class FigureCallback(pl.Callback, ABC):
 class LearningCurves(AfterEpoch, FigureCallback):
     """Draws ``learning_curves.png``: a panel per metric, training and validation in it, the best epoch marked.
 
-    Drawn every few epochs and at the end. The history travels in the checkpoint, so a resumed run draws it all.
+    Drawn now and then, and at the end. The history travels in the checkpoint, so a resumed run draws it all.
 
     Args:
-        every: epochs between two drawings.
+        every: seconds between two drawings.
 
     Example:
         .. code-block:: python
@@ -80,16 +81,18 @@ class LearningCurves(AfterEpoch, FigureCallback):
             trainer = pl.Trainer(default_root_dir="runs/demo", callbacks=[LearningCurves()])
     """
 
-    def __init__(self, every: int = 10) -> None:
+    def __init__(self, every: float = 60.0) -> None:
         super().__init__()
         self.every = every
+        self._drawn = time.monotonic()
         self.history: dict[str, dict[int, float]] = {}
 
     def after_epoch(self, trainer: pl.Trainer, epoch: int, metrics: dict[str, float]) -> None:
         for name, value in metrics.items():
             self.history.setdefault(name, {})[epoch] = value
-        if epoch % self.every == 0:
+        if time.monotonic() - self._drawn >= self.every:
             self._draw(trainer)
+            self._drawn = time.monotonic()
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._draw(trainer)

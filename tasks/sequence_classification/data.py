@@ -84,9 +84,10 @@ class ClassificationData(SequenceDataModule):
         lower: whether text is lower-cased.
         max_length: longer rows are cut (text) to this many tokens; None keeps all.
         baselines: whether `test` measures majority and bag of n-grams (text) or nearest neighbor (series) as well.
-        batch_size: rows per batch and process, at most (batches are as even as possible).
+        batch_size: rows per batch and process; the last two batches of an epoch share what is left.
         eval_batch_size: the same for validation, test and predict; None is four times ``batch_size``.
         bucketing: whether rows of like length are put together.
+        min_batches: a training epoch has at least this many batches: small parts are gone through several times.
         num_workers: processes that fetch batches; 0 is the main one.
         seed: of the order of batches.
 
@@ -113,10 +114,11 @@ class ClassificationData(SequenceDataModule):
         batch_size: int = 32,
         eval_batch_size: int | None = None,
         bucketing: bool = True,
+        min_batches: int = 1,
         num_workers: int = 0,
         seed: int = 0,
     ) -> None:
-        super().__init__(batch_size, eval_batch_size, bucketing, num_workers, seed)
+        super().__init__(batch_size, eval_batch_size, bucketing, min_batches, num_workers, seed)
         require(0 <= val_fraction < 1, f"data.val_fraction must be in [0, 1), got {val_fraction}")
         require(vocab_size >= 8, f"data.vocab_size must be at least 8, got {vocab_size}")
         require(max_length is None or max_length >= 1, f"data.max_length must be at least 1, got {max_length}")

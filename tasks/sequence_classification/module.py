@@ -49,6 +49,7 @@ class SequenceClassifier(SequenceModule):
         vectors: file of word vectors (word2vec or GloVe text format) that start the embedding.
         scale: series are scaled by the ``train`` part's moments, by each ``series``' own, or not (``none``).
         features: of series: any of ``value``, ``difference`` and ``residual``, side by side.
+        aligned_above: ``residual`` is 0 unless the training mean at each step explains this share of the variance.
         frames: the recurrent layers run over about this many frames of several steps; None: every step.
         frame_window: width of a frame, in distances from one frame to the next.
         conv_channels: features of the convolutions before the recurrent layers; empty for none.
@@ -88,6 +89,7 @@ class SequenceClassifier(SequenceModule):
         vectors: str | None = None,
         scale: Scale = "none",
         features: list[Feature] | None = None,
+        aligned_above: float = 0.0,
         frames: int | None = None,
         frame_window: int = 1,
         conv_channels: list[int] | None = None,
@@ -132,6 +134,7 @@ class SequenceClassifier(SequenceModule):
             embedding_size=embedding_size,
             scale=scale,
             features=features or ["value"],
+            aligned_above=aligned_above,
             frames=frames,
             frame_window=frame_window,
             conv_channels=channels,

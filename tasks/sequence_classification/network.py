@@ -35,6 +35,7 @@ class NetworkOptions:
     embedding_size: int
     scale: Scale
     features: list[Feature]
+    aligned_above: float
     frames: int | None
     frame_window: int
     conv_channels: list[int]
@@ -125,6 +126,7 @@ def series_features(spec: ClassificationSpec, options: NetworkOptions) -> Series
     return SeriesFeatures(
         options.scale,
         options.features,
+        options.aligned_above,
         mean=spec.mean or [],
         std=spec.std or [],
         profile=spec.profile,
