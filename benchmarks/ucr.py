@@ -2,8 +2,8 @@
 
     python benchmarks/ucr.py --config configs/sequence_classification/ucr.yaml [--seed 0] [--sets GunPoint Trace]
 
-Every set is a run of ``lightning-rnn fit`` and ``test`` in its own folder under ``--out``; a set whose run is complete is
-read, not run again, so the command can be stopped and given again.
+Every set is a run of ``lightning-rnn fit`` and ``test`` in its own folder under ``--out``; a set whose run is complete
+is read, not run again, so the command can be stopped and given again.
 """
 
 from __future__ import annotations

@@ -55,7 +55,9 @@ def command(name: str) -> Callable[[list[str]], int]:
     try:
         loaded: Callable[[list[str]], int] = point.load()
     except Exception as error:
-        raise ConfigError(f"the command {name} ({point.value}) cannot be imported: {why(point.module, error)}") from error
+        raise ConfigError(
+            f"the command {name} ({point.value}) cannot be imported: {why(point.module, error)}"
+        ) from error
     return loaded
 
 
@@ -76,11 +78,16 @@ def _only(module: ModuleType, base: type, task: str) -> type:
     found = [
         value
         for name, value in vars(module).items()
-        if not name.startswith("_") and isinstance(value, type) and issubclass(value, base) and not inspect.isabstract(value)
+        if not name.startswith("_")
+        and isinstance(value, type)
+        and issubclass(value, base)
+        and not inspect.isabstract(value)
     ]
     if len(found) != 1:
         names = ", ".join(value.__name__ for value in found) or "none"
-        raise ConfigError(f"the task {task} ({module.__name__}) must re-export exactly one {base.__name__}; it has {names}")
+        raise ConfigError(
+            f"the task {task} ({module.__name__}) must re-export exactly one {base.__name__}; it has {names}"
+        )
     return found[0]
 
 

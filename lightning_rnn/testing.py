@@ -121,7 +121,9 @@ def check_order(datamodule: type[SequenceDataModule]) -> None:
     assert first == batches(0), "the same seed and epoch give another order"
     assert len(first) < 2 or first != batches(1), "the second epoch has the first one's order"
     assert first[1:] == batches(0, 1), "a restored position does not go on with the next batch"
-    assert sorted(row for batch in first for row in batch) == list(range(sum(map(len, first)))), "rows are lost or repeated"
+    assert sorted(row for batch in first for row in batch) == list(range(sum(map(len, first)))), (
+        "rows are lost or repeated"
+    )
 
 
 def _trainer(folder: Path, max_steps: int = -1, callbacks: list[pl.Callback] | None = None) -> pl.Trainer:
@@ -159,7 +161,9 @@ def _padded(batch: SequenceBatch, steps: int) -> SequenceBatch:
 def _run(module: SequenceModule, batch: SequenceBatch) -> tuple[dict[str, list[object]], Tensor]:
     result = module.step(batch)
     rows: Rows = module.to_rows(batch, result)
-    return {key: column.tolist() if isinstance(column, Tensor) else list(column) for key, column in rows.items()}, result.loss
+    return {
+        key: column.tolist() if isinstance(column, Tensor) else list(column) for key, column in rows.items()
+    }, result.loss
 
 
 def _same(expected: dict[str, list[object]], actual: dict[str, list[object]], message: str) -> None:

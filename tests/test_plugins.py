@@ -19,7 +19,7 @@ MODULE = '''
 from acme_rain.data import RainData as RainData
 from acme_rain.model import RainModule as RainModule
 '''
-DATA = '''
+DATA = """
 from dataclasses import dataclass
 
 import torch
@@ -45,8 +45,8 @@ class RainData(SequenceDataModule):
         series = [torch.randn(3 + i % 5, 2, generator=generator) for i in range(self.rows)]
         data = SequenceDataset(Ragged.from_list(series), torch.stack([s.sum() for s in series]), None)
         return {name: data for name in ("train", "val", "test", "predict")}
-'''
-MODEL = '''
+"""
+MODEL = """
 from torch import nn
 from torch.nn import functional as F
 from torchmetrics import MeanAbsoluteError, MetricCollection
@@ -84,7 +84,7 @@ class RainModule(SequenceModule):
 
     def to_rows(self, batch, result):
         return {"amount": result.predictions}
-'''
+"""
 YAML = """
 model: {class_path: acme_rain.RainModule, init_args: {hidden_size: 4}}
 data: {class_path: acme_rain.RainData}

@@ -43,7 +43,10 @@ def random_state(layer: RecurrentLayer, batch: int = B) -> Any:
 def torch_states(state: Any, layer: RecurrentLayer) -> list[Tensor]:
     """Our state as torch's ``[layers * directions, B, H]`` tensors."""
     leaves = [leaf for leaf in pytree.tree_leaves(state) if leaf is not None]
-    return [torch.stack(leaves[i :: 2 if isinstance(layer, LSTM) else 1]) for i in range(2 if isinstance(layer, LSTM) else 1)]
+    return [
+        torch.stack(leaves[i :: 2 if isinstance(layer, LSTM) else 1])
+        for i in range(2 if isinstance(layer, LSTM) else 1)
+    ]
 
 
 def leaves(output: RNNOutput) -> list[Tensor]:
@@ -106,7 +109,9 @@ def test_padding_changes_nothing(cls: type[RecurrentLayer], engine: Any) -> None
     longer = torch.where(sequence_mask(lengths, T + 4).unsqueeze(2), longer, torch.nan)
     expected, output = layer(x, lengths=lengths), layer(longer, lengths=lengths)
     torch.testing.assert_close(output.last, expected.last)
-    torch.testing.assert_close(output.sequence[:, :T][sequence_mask(lengths, T)], expected.sequence[sequence_mask(lengths, T)])
+    torch.testing.assert_close(
+        output.sequence[:, :T][sequence_mask(lengths, T)], expected.sequence[sequence_mask(lengths, T)]
+    )
     for a, b in zip(leaves(expected)[1:], leaves(output)[1:], strict=True):
         torch.testing.assert_close(a, b)
 
@@ -239,7 +244,7 @@ def test_bad_input_is_refused_before_any_kernel(arguments: dict[str, Any], messa
 
 
 def test_fused_that_cannot_run_says_why() -> None:
-    with pytest.raises(ValueError, match="engine='fused' cannot run.*mask may have holes"):
+    with pytest.raises(ValueError, match=r"engine='fused' cannot run.*mask may have holes"):
         GRU(D, H, engine="fused")(X, mask=torch.ones(B, T, dtype=torch.bool))
 
 

@@ -150,7 +150,7 @@ class SequenceDataModule(pl.LightningDataModule, ABC):
         return SequenceLoader(
             split,  # type: ignore[arg-type]  # a Dataset by its methods
             batch_sampler=sampler,
-            collate_fn=_as_it_is,
+            collate_fn=_as_it_is,  # type: ignore[arg-type]  # __getitems__ gives the batch
             num_workers=self.num_workers,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator(),  # else every iter() draws from the global one

@@ -9,7 +9,7 @@ from lightning_rnn.errors import DataError
 
 
 def data_path(path: str | Path) -> Path:
-    """``path`` as it is when absolute, else under ``LIGHTNING_RNN_DATA``, by default ``data/`` in the working folder."""
+    """``path`` as it is when absolute, else under ``LIGHTNING_RNN_DATA``, by default ``data/`` where one works."""
     return Path(os.environ.get("LIGHTNING_RNN_DATA", "data")) / Path(path).expanduser()
 
 

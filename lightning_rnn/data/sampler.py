@@ -18,8 +18,9 @@ class BucketBatchSampler(Sampler[list[int]]):
     """Batches of rows of like length.
 
     Shuffled, each pool of ``pool`` batches is sorted by length before it is cut, and the batches are shuffled again;
-    not shuffled, all rows are sorted by length. The last two batches share what is left, so none has a row or two. Rank ``r`` of ``world`` takes every ``world``-th row of each batch of ``batch_size * world``: every row once,
-    and the same number of batches everywhere.
+    not shuffled, all rows are sorted by length. The last two batches share what is left, so none has a row or two.
+    Rank ``r`` of ``world`` takes every ``world``-th row of each batch of ``batch_size * world``: every row once, and
+    the same number of batches everywhere.
 
     Args:
         lengths: int64 ``[N]``.
@@ -81,7 +82,9 @@ class BucketBatchSampler(Sampler[list[int]]):
         full = max(0, self.batches_per_pass - 2)
         size = self.batch_size * self.world
         rest = rows[full * size :]
-        return [rows[i * size : (i + 1) * size] for i in range(full)] + np.array_split(rest, self.batches_per_pass - full)
+        return [rows[i * size : (i + 1) * size] for i in range(full)] + np.array_split(
+            rest, self.batches_per_pass - full
+        )
 
     def _batches(self) -> list[Rows]:
         rows = np.arange(len(self.lengths))

@@ -55,5 +55,5 @@ class Source(ABC):
         """The examples of a part, or None where the source has no such part.
 
         Raises:
-            DataError: a file is missing, broken, or not of the right kind; one sentence says which, where and what to do.
+            DataError: a file is missing, broken, or not of the right kind; it says which, where and what to do.
         """

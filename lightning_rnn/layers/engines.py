@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor, _VF
+from torch import _VF, Tensor
 from torch.nn import functional as F
 
 from lightning_rnn.functional import gru_step, lstm_step, reverse_sequence, scan, sequence_mask, simple_rnn_step
@@ -96,13 +96,11 @@ def run_scan(run: Run, x: Tensor, state: tuple[Tensor, ...], weights: Weights, m
         return run.kind.step(x_t, state, weights.hh, weights.bias_hh, run.activation)
 
     state = tuple(s.to(projected.dtype) for s in state)
-    return scan(
-        step, projected, state, mask, reverse=run.reverse, zero_output_for_mask=run.zero_output_for_mask
-    )
+    return scan(step, projected, state, mask, reverse=run.reverse, zero_output_for_mask=run.zero_output_for_mask)
 
 
 def run_fused(run: Run, x: Tensor, state: tuple[Tensor, ...], weights: Weights, lengths: Tensor | None) -> Result:
-    """cuDNN or oneDNN on the padded batch: no packing, no host synchronisation, lengths of 0 are legal.
+    """CuDNN or oneDNN on the padded batch: no packing, no host synchronisation, lengths of 0 are legal.
 
     The backward direction runs forward over rows reversed within their lengths. The state after the last valid step is
     read off the outputs; an LSTM's memory, which is not among them, is kept to the end by one more input feature, 1 on

@@ -36,7 +36,7 @@ class AttentionPooling(nn.Module):
         scores = self.score(torch.tanh(self.project(x))).squeeze(-1)
         if mask is not None:
             scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-        weights = scores.softmax(dim=1)
+        weights: Tensor = scores.softmax(dim=1)
         if mask is not None:
             weights = weights * mask
             x = torch.where(mask.unsqueeze(2), x, 0)
@@ -69,7 +69,7 @@ class SequencePooling(nn.Module):
         Args:
             x: the sequence.
             lengths: int64 ``[B]``, valid steps.
-            last: a recurrent layer's ``RNNOutput.last`` ``[B, H]`` for ``last``; None takes the last valid step of ``x``.
+            last: a recurrent layer's ``RNNOutput.last`` ``[B, H]``; None takes the last valid step of ``x``.
         """
         mask = None if lengths is None else sequence_mask(lengths, x.shape[1])
         if last is None and "last" in self.how:

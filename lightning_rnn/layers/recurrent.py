@@ -9,7 +9,17 @@ from torch import Tensor, nn
 
 from lightning_rnn.functional import sequence_mask
 from lightning_rnn.functional.cells import Activation
-from lightning_rnn.layers.engines import KINDS, CellKind, Engine, EngineChoice, Run, Weights, choose, run_fused, run_scan
+from lightning_rnn.layers.engines import (
+    KINDS,
+    CellKind,
+    Engine,
+    EngineChoice,
+    Run,
+    Weights,
+    choose,
+    run_fused,
+    run_scan,
+)
 from lightning_rnn.layers.initializers import Initializer, initialize
 from lightning_rnn.types import LSTMState, RNNOutput, State
 
@@ -62,7 +72,12 @@ class RecurrentLayer(nn.Module):
             if value not in allowed:
                 raise ValueError(f"{type(self).__name__}: {name} must be one of {', '.join(allowed)}, got {value!r}")
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
-        self.activation, self.bias, self.bidirectional, self.layer_dropout = activation, bias, bidirectional, layer_dropout
+        self.activation, self.bias, self.bidirectional, self.layer_dropout = (
+            activation,
+            bias,
+            bidirectional,
+            layer_dropout,
+        )
         self.zero_output_for_mask, self.initializer, self.engine = zero_output_for_mask, initializer, engine
         rows = self._kind.gates * hidden_size
         for layer in range(num_layers):
@@ -198,7 +213,9 @@ class RecurrentLayer(nn.Module):
         name, shape = type(self).__name__, [x.shape[0], self.hidden_size]
         if len(parts) != self._kind.states or not all(isinstance(part, Tensor) for part in parts):
             wanted = "an LSTMState(h, c)" if self._kind.states > 1 else "one tensor h"
-            raise TypeError(f"{name}: the state of one layer and direction must be {wanted}, got {type(state).__name__}")
+            raise TypeError(
+                f"{name}: the state of one layer and direction must be {wanted}, got {type(state).__name__}"
+            )
         tensors = tuple(part for part in parts if isinstance(part, Tensor))
         for tensor in tensors:
             if list(tensor.shape) != shape:

@@ -98,7 +98,7 @@ class SeriesFeatures(nn.Module):
 
 def profile_of(rows: Tensor) -> list[list[float]]:
     """Mean over rows ``[N, T, D]`` at each step, missing values left out: ``[T, D]``."""
-    return rows.nanmean(0).nan_to_num().tolist()  # type: ignore[no-any-return]  # tolist has no type
+    return rows.nanmean(0).nan_to_num().tolist()
 
 
 def spread_of(rows: Tensor, profile: Sequence[Sequence[float]], std: Sequence[float]) -> list[list[float]]:
@@ -106,7 +106,7 @@ def spread_of(rows: Tensor, profile: Sequence[Sequence[float]], std: Sequence[fl
     differences = rows.diff(dim=1) / torch.tensor(std)
     residuals = rows - torch.tensor(profile)
     parts = [(part**2).nanmean((0, 1)).sqrt().nan_to_num().clamp(min=SMALLEST) for part in (differences, residuals)]
-    return torch.stack(parts).tolist()  # type: ignore[no-any-return]  # tolist has no type
+    return torch.stack(parts).tolist()
 
 
 class Frames(nn.Module):
@@ -146,7 +146,7 @@ class MaskedBatchNorm(nn.BatchNorm1d):
         torch.Size([2, 7, 4])
     """
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:  # type: ignore[override]  # takes a mask
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """``x [B, T, C]``, ``mask [B, T]`` → ``[B, T, C]``; padding is 0."""
         flat = x.flatten(0, 1)
         if mask is None:

@@ -10,17 +10,17 @@ from typing import Any, NoReturn
 
 import torch
 from jsonargparse import Namespace
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from lightning_rnn.data.module import SequenceDataModule
 from lightning_rnn.errors import CheckpointError, ConfigError, DataError, UserError
 from lightning_rnn.training.console import progress_bar
 from lightning_rnn.training.loggers import CSVLogger
-from lightning_rnn.training.module import SequenceModule
 from lightning_rnn.training.messages import one_sentence, suggestion
+from lightning_rnn.training.module import SequenceModule
 
 log = logging.getLogger(__name__)
 TRAINER_DEFAULTS: dict[str, Any] = {
@@ -169,7 +169,7 @@ class RunCommand(LightningCLI):
 def default_root(options: Namespace) -> Path:
     """``runs/<task>/<config>``."""
     configs = options.get("config") or []
-    task = options.model.class_path.split(".")[-2]
+    task: str = options.model.class_path.split(".")[-2]
     return Path("runs") / task / (Path(str(configs[0])).stem if configs else "default")
 
 

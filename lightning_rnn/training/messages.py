@@ -9,15 +9,21 @@ import sys
 
 from jsonargparse import ArgumentParser
 
-
-NOISE = ("Expected a path but", "Does not validate", "Subtypes:", "Errors:", "Given value", "- Expected a <class 'NoneType'>")
+NOISE = (
+    "Expected a path but",
+    "Does not validate",
+    "Subtypes:",
+    "Errors:",
+    "Given value",
+    "- Expected a <class 'NoneType'>",
+)
 
 
 def one_sentence(message: str) -> str:
-    """A parser's message of many lines without those that say nothing to a user.
+    r"""A parser's message of many lines without those that say nothing to a user.
 
     Example:
-        >>> one_sentence("Parser key 'model':\\n  Does not validate\\n  - Problem with 'x':\\n    No module")
+        >>> one_sentence("Parser key 'model':\n  Does not validate\n  - Problem with 'x':\n    No module")
         "Parser key 'model': Problem with 'x': No module"
     """
     lines = [line.strip() for line in message.splitlines()]
@@ -40,8 +46,10 @@ def _known(parser: ArgumentParser) -> set[str]:
     """Options of the parser and its verbs, and of the classes of this project that were imported, and their names."""
     names = {part for action in parser._actions for part in action.dest.split(".")}
     for action in parser._actions:
-        for verb, sub in (action.choices or {}).items() if isinstance(action.choices, dict) else ():
-            names |= {verb} | {part for a in sub._actions for part in a.dest.split(".")}
+        if isinstance(action.choices, dict):
+            for sub in action.choices.values():
+                names |= {part for option in sub._actions for part in option.dest.split(".")}
+            names |= set(action.choices)
     for base in _classes():
         names |= {base.__name__, *inspect.signature(base).parameters}
     return names

@@ -17,6 +17,7 @@ from torchmetrics import MeanMetric, MetricCollection
 from lightning_rnn.data.module import DataSpec, SequenceDataModule
 from lightning_rnn.errors import CheckpointError, ConfigError
 from lightning_rnn.layers import RecurrentLayer
+from lightning_rnn.training.hooks import datamodule_of
 from lightning_rnn.types import Nest, SequenceBatch
 
 log = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ class SequenceModule(pl.LightningModule, ABC):
 
     @abstractmethod
     def build_metrics(self, spec: DataSpec, stage: Stage) -> MetricCollection:
-        """torchmetrics objects, each updated with ``(predictions, targets)`` of a :class:`StepResult`."""
+        """Torchmetrics objects, each updated with ``(predictions, targets)`` of a :class:`StepResult`."""
 
     @abstractmethod
     def step(self, batch: SequenceBatch) -> StepResult:
@@ -118,10 +119,10 @@ class SequenceModule(pl.LightningModule, ABC):
         result = self._update("train", batch)
         return result.loss * self._share(result.weight)
 
-    def validation_step(self, batch: SequenceBatch, batch_idx: int) -> StepResult:
+    def validation_step(self, batch: SequenceBatch, batch_idx: int) -> StepResult:  # type: ignore[override]
         return self._update("val", batch)
 
-    def test_step(self, batch: SequenceBatch, batch_idx: int) -> StepResult:
+    def test_step(self, batch: SequenceBatch, batch_idx: int) -> StepResult:  # type: ignore[override]
         return self._update("test", batch)
 
     def predict_step(self, batch: SequenceBatch, batch_idx: int = 0) -> Rows:
@@ -149,7 +150,7 @@ class SequenceModule(pl.LightningModule, ABC):
 
     @property
     def _datamodule(self) -> SequenceDataModule | None:
-        return None if self._trainer is None else self.trainer.datamodule
+        return None if self._trainer is None else datamodule_of(self.trainer)
 
     def _loss(self, stage: Stage) -> MeanMetric:
         metric = self.losses[f"{stage}_stage"]
@@ -185,8 +186,8 @@ class SequenceModule(pl.LightningModule, ABC):
 
         Args:
             optimizer: ``{"class_path": "torch.optim.SGD", "init_args": {"lr": 0.1}}``.
-            lr_scheduler: the same for a scheduler. One that steps with every batch (OneCycleLR, CyclicLR) is stepped so,
-                and OneCycleLR's ``total_steps`` are the run's where none are given.
+            lr_scheduler: the same for a scheduler. One that steps with every batch (OneCycleLR, CyclicLR) is stepped
+                so, and OneCycleLR's ``total_steps`` are the run's where none are given.
         """
         if optimizer:
             self._optimizer = dict(optimizer)
@@ -258,7 +259,9 @@ class SequenceModule(pl.LightningModule, ABC):
         theirs = {name: tuple(value.shape) for name, value in state.items() if name.startswith("network.")}
         different = [name for name in sorted(own | theirs) if own.get(name) != theirs.get(name)]
         if different:
-            shown = "; ".join(f"{n}: {theirs.get(n, 'absent')} there, {own.get(n, 'absent')} here" for n in different[:3])
+            shown = "; ".join(
+                f"{n}: {theirs.get(n, 'absent')} there, {own.get(n, 'absent')} here" for n in different[:3]
+            )
             raise CheckpointError(
                 f"the checkpoint's network differs from this configuration's in {len(different)} weights ({shown}). "
                 "Give the model options it was trained with (config.yaml of its run has them)."

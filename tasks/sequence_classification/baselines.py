@@ -86,4 +86,6 @@ class Baselines(pl.Callback):
         for name, accuracy in (*accuracies.items(), ("this model", own)):
             print(f"  test accuracy  {accuracy:.4f}  {name}", flush=True)
         for logger in trainer.loggers:
-            logger.log_metrics({f"baseline_{k.replace(' ', '_')}": v for k, v in accuracies.items()}, trainer.global_step)
+            logger.log_metrics(
+                {f"baseline_{k.replace(' ', '_')}": v for k, v in accuracies.items()}, trainer.global_step
+            )

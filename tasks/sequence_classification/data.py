@@ -149,7 +149,12 @@ class ClassificationData(SequenceDataModule):
             raise DataError(f"{train.origin}: the training part has no labels")
         rest, part = stratified_split(train.labels, self.val_fraction, self.split_seed)
         examples["train"], examples["val"] = train.select(rest), train.select(part)
-        log.info("validation: %d of the %d training rows held out, stratified, seed %d", len(part), len(train), self.split_seed)
+        log.info(
+            "validation: %d of the %d training rows held out, stratified, seed %d",
+            len(part),
+            len(train),
+            self.split_seed,
+        )
 
     def _describe(self, train: Examples) -> ClassificationSpec:
         if not len(train) or train.labels is None:
@@ -173,10 +178,9 @@ class ClassificationData(SequenceDataModule):
         if kind != self.spec.kind:
             raise DataError(f"{part.origin}: this is {kind}, the model was trained on {self.spec.kind}")
         inputs = part.inputs if isinstance(part.inputs, Ragged) else self.spec.load_tokenizer().encode(part.inputs)
-        if isinstance(part.inputs, Ragged) and inputs.values.shape[1] != self.spec.features:
-            raise DataError(
-                f"{part.origin}: series of {inputs.values.shape[1]} features, the training part has {self.spec.features}"
-            )
+        width = inputs.values.shape[1] if isinstance(part.inputs, Ragged) else self.spec.features
+        if width != self.spec.features:
+            raise DataError(f"{part.origin}: series of {width} features, the training part has {self.spec.features}")
         if self.max_length is not None:
             inputs = inputs.cut(self.max_length)
         return SequenceDataset(inputs, _targets(part, self.spec.class_names), part.ids)

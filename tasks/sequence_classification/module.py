@@ -29,7 +29,7 @@ from lightning_rnn.types import SequenceBatch
 
 from .baselines import Baselines
 from .data import ClassificationSpec
-from .network import Cell, NetworkOptions, SequenceClassifierNetwork, shift_images
+from .network import Cell, NetworkOptions, SequenceClassifierNetwork, shift_images, slide_series
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +63,7 @@ class SequenceClassifier(SequenceModule):
         class_weights: weight of each class in the loss, in the order of the class names, or ``balanced``.
         label_smoothing: share of the target spread over all classes.
         shift: training images move by up to this many rows and columns.
+        slide: training series slide in time by up to this share of their length, their ends repeated.
         jitter: training series get noise of this share of each feature's training standard deviation.
 
     Example:
@@ -103,6 +104,7 @@ class SequenceClassifier(SequenceModule):
         class_weights: list[float] | Literal["balanced"] | None = None,
         label_smoothing: float = 0.0,
         shift: int = 0,
+        slide: float = 0.0,
         jitter: float = 0.0,
     ) -> None:
         super().__init__()
@@ -113,14 +115,19 @@ class SequenceClassifier(SequenceModule):
             ("frame_window", frame_window),
         ):
             require(size >= 1, f"model.{name} must be at least 1, got {size}")
-        for name, share in (("input_dropout", input_dropout), ("layer_dropout", layer_dropout), ("dropout", dropout)):
+        for name, share in (
+            ("input_dropout", input_dropout),
+            ("layer_dropout", layer_dropout),
+            ("dropout", dropout),
+            ("slide", slide),
+        ):
             check_probability(f"model.{name}", share)
         check_probability("model.label_smoothing", label_smoothing)
         require(shift >= 0, f"model.shift must not be negative, got {shift}")
         channels, kernels = conv_channels or [], conv_kernels or []
         require(
             len(channels) == len(kernels),
-            f"model.conv_channels has {len(channels)} entries and model.conv_kernels {len(kernels)}: give one kernel each",
+            f"model.conv_channels has {len(channels)} entries, model.conv_kernels {len(kernels)}: give one kernel each",
         )
         self.save_hyperparameters()
         self.options = NetworkOptions(
@@ -147,7 +154,7 @@ class SequenceClassifier(SequenceModule):
             batch_norm=batch_norm,
         )
         self.vectors, self.class_weights, self.label_smoothing = vectors, class_weights, label_smoothing
-        self.shift, self.jitter = shift, jitter
+        self.shift, self.slide, self.jitter = shift, slide, jitter
 
     def build(self, spec: ClassificationSpec) -> SequenceClassifierNetwork:  # type: ignore[override]  # its own spec
         self.register_buffer("loss_weights", self._loss_weights(spec), persistent=False)
@@ -196,7 +203,7 @@ class SequenceClassifier(SequenceModule):
             self.network.embedding.weight.copy_(table)
 
     def step(self, batch: SequenceBatch) -> StepResult:
-        inputs = self._augmented(batch.inputs) if self.training else batch.inputs
+        inputs = self._augmented(batch) if self.training else batch.inputs
         scores = self.network(inputs, batch.lengths).float()
         if batch.targets is None:
             return StepResult(scores.new_zeros(()), scores, None, len(batch))
@@ -204,9 +211,12 @@ class SequenceClassifier(SequenceModule):
         weight = len(batch) if self.loss_weights is None else float(self.loss_weights[batch.targets].sum())
         return StepResult(loss, scores, batch.targets, weight)
 
-    def _augmented(self, x: Tensor) -> Tensor:
+    def _augmented(self, batch: SequenceBatch) -> Tensor:
+        x: Tensor = batch.inputs
         if self.shift:
             x = shift_images(x, self.shift)
+        if self.slide and batch.lengths is not None:
+            x = slide_series(x, batch.lengths, self.slide)
         if self.jitter and self.network.features is not None:
             x = x + self.jitter * self.network.features.std * torch.randn_like(x)
         return x

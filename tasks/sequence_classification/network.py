@@ -15,6 +15,7 @@ from lightning_rnn.layers import ConvBlock, Frames, LockedDropout, RecurrentLaye
 from lightning_rnn.layers.initializers import Initializer
 from lightning_rnn.layers.pooling import Pooling
 from lightning_rnn.layers.series import Feature, Scale
+
 from .data import ClassificationSpec
 
 Cell = Literal["simple_rnn", "lstm", "gru"]
@@ -142,3 +143,12 @@ def shift_images(x: Tensor, most: int) -> Tensor:
     rows = (dt + torch.arange(t, device=x.device)).unsqueeze(2)
     columns = (dd + torch.arange(d, device=x.device)).unsqueeze(1)
     return padded[torch.arange(b, device=x.device).reshape(-1, 1, 1), rows, columns]
+
+
+def slide_series(x: Tensor, lengths: Tensor, most: float) -> Tensor:
+    """Each series ``[B, T, D]`` moved in time by up to a share of its length, its first or last valid step repeated."""
+    offset = ((2 * torch.rand(len(x), device=x.device) - 1) * most * lengths).round().long()
+    t = torch.arange(x.shape[1], device=x.device)
+    last = (lengths - 1).clamp(min=0).unsqueeze(1)
+    index = torch.where(t < lengths.unsqueeze(1), (t + offset.unsqueeze(1)).clamp(min=0).minimum(last), t)
+    return x.gather(1, index.unsqueeze(2).expand_as(x))

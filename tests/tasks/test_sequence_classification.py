@@ -1,4 +1,4 @@
-"""The classifier on real digits and tiny texts: train, load without the command line, and say what is wrong with input."""
+"""The classifier on real digits and tiny texts: it trains, loads without the command line, and names bad input."""
 
 from __future__ import annotations
 
@@ -22,12 +22,15 @@ from tasks.sequence_classification.network import shift_images
 CONFIGS = Path(__file__).parents[2] / "configs"
 DIGITS = f"--config {CONFIGS}/sequence_classification/digits.yaml"
 TEXT = "--model tasks.sequence_classification.SequenceClassifier --model.hidden_size 8 --model.embedding_size 4"
-TEXT += " --data tasks.sequence_classification.ClassificationData --data.tokenizer char --data.vocab_size 64 --data.batch_size 4"
-TEXT += " --data.source lightning_rnn.data.LabelledText --trainer.max_epochs 1 --trainer.accelerator cpu"
+TEXT += " --data tasks.sequence_classification.ClassificationData --data.tokenizer char --data.vocab_size 64"
+TEXT += " --data.batch_size 4 --data.source lightning_rnn.data.LabelledText"
+TEXT += " --trainer.max_epochs 1 --trainer.accelerator cpu"
 
 
 def rows(n: int = 24) -> str:
-    return "text,label\n" + "".join(f"a {'good' if i % 2 else 'bad'} film number {i},{'pos' if i % 2 else 'neg'}\n" for i in range(n))
+    return "text,label\n" + "".join(
+        f"a {'good' if i % 2 else 'bad'} film number {i},{'pos' if i % 2 else 'neg'}\n" for i in range(n)
+    )
 
 
 @pytest.fixture(scope="session")
@@ -124,9 +127,16 @@ def test_pooling_and_cells_train(tmp_path: Path) -> None:
             shift=1,
         )
         trainer = pl.Trainer(
-            max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-            enable_model_summary=False, use_distributed_sampler=False, default_root_dir=tmp_path, num_sanity_val_steps=0,
-        )  # fmt: skip
+            max_epochs=1,
+            accelerator="cpu",
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            default_root_dir=tmp_path,
+            num_sanity_val_steps=0,
+        )
         trainer.fit(module, data)
         assert trainer.callback_metrics["val_accuracy"] > 0.15
 
@@ -148,7 +158,9 @@ def test_weighted_loss_does_not_depend_on_the_batches() -> None:
 def test_training_loss_ignores_padding_with_convolutions() -> None:
     data = ClassificationData()
     data.setup("fit")
-    module = SequenceClassifier(cell="gru", hidden_size=8, conv_channels=[6, 6], conv_kernels=[4, 3], bidirectional=True)
+    module = SequenceClassifier(
+        cell="gru", hidden_size=8, conv_channels=[6, 6], conv_kernels=[4, 3], bidirectional=True
+    )
     module.spec = data.spec
     module.configure_model()
     inputs, lengths = torch.rand(6, 8, 8), torch.tensor([8, 3, 5, 1, 8, 2])
@@ -278,7 +290,8 @@ def test_checkpoints_of_other_things_are_refused(
     path = tmp_path / "other.ckpt"
     good = torch.load(digits_run / "checkpoints" / "best.ckpt", weights_only=True)
     broken = {
-        "of the task tasks.translation": good | {"lightning_rnn": good["lightning_rnn"] | {"task": "tasks.translation"}},
+        "of the task tasks.translation": good
+        | {"lightning_rnn": good["lightning_rnn"] | {"task": "tasks.translation"}},
         "names no task": {key: value for key, value in good.items() if key != "lightning_rnn"},
         "its class_names is": good
         | {"lightning_rnn": good["lightning_rnn"] | {"spec": good["lightning_rnn"]["spec"] | {"class_names": ["a"]}}},
@@ -317,7 +330,9 @@ def test_series_of_another_width_are_refused(data_root: Path) -> None:
 
 def test_vectors_need_text(tmp_path: Path) -> None:
     module = SequenceClassifier(vectors="x.txt")
-    trainer = pl.Trainer(max_steps=1, accelerator="cpu", logger=False, default_root_dir=tmp_path, enable_progress_bar=False)
+    trainer = pl.Trainer(
+        max_steps=1, accelerator="cpu", logger=False, default_root_dir=tmp_path, enable_progress_bar=False
+    )
     with pytest.raises(ConfigError, match="it needs text"):
         trainer.fit(module, ClassificationData())
 
