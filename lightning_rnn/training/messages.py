@@ -6,6 +6,7 @@ import difflib
 import inspect
 import re
 import sys
+from typing import Any
 
 from jsonargparse import ArgumentParser
 
@@ -46,10 +47,9 @@ def _known(parser: ArgumentParser) -> set[str]:
     """Options of the parser and its verbs, and of the classes of this project that were imported, and their names."""
     names = {part for action in parser._actions for part in action.dest.split(".")}
     for action in parser._actions:
-        if isinstance(action.choices, dict):
-            for sub in action.choices.values():
-                names |= {part for option in sub._actions for part in option.dest.split(".")}
-            names |= set(action.choices)
+        verbs: Any = action.choices if isinstance(action.choices, dict) else dict[str, ArgumentParser]()
+        names |= {part for verb in verbs.values() for option in verb._actions for part in option.dest.split(".")}
+        names |= set(verbs)
     for base in _classes():
         names |= {base.__name__, *inspect.signature(base).parameters}
     return names
