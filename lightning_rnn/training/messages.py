@@ -5,8 +5,6 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
-import sys
-from typing import Any
 
 from jsonargparse import ArgumentParser
 
@@ -45,14 +43,18 @@ def suggestion(message: str, parser: ArgumentParser) -> str:
 
 def _known(parser: ArgumentParser) -> set[str]:
     """Options of the parser and its verbs, and of the classes of this project that were imported, and their names."""
-    names = {part for action in parser._actions for part in action.dest.split(".")}
+    names = {part for dest in _dests(parser) for part in dest.split(".")}
     for action in parser._actions:
-        verbs: Any = action.choices if isinstance(action.choices, dict) else dict[str, ArgumentParser]()
-        names |= {part for verb in verbs.values() for option in verb._actions for part in option.dest.split(".")}
-        names |= set(verbs)
+        if isinstance(action.choices, dict):
+            names |= {part for verb in action.choices.values() for dest in _dests(verb) for part in dest.split(".")}
+            names |= set(action.choices)
     for base in _classes():
         names |= {base.__name__, *inspect.signature(base).parameters}
     return names
+
+
+def _dests(parser: ArgumentParser) -> list[str]:
+    return [action.dest for action in parser._actions]
 
 
 def _classes() -> list[type]:
@@ -61,5 +63,6 @@ def _classes() -> list[type]:
 
     found: list[type] = [SequenceDataModule, Source, SequenceModule]
     for base in found:
-        found += [sub for sub in base.__subclasses__() if sub.__module__ in sys.modules]
+        subclasses: list[type] = base.__subclasses__()
+        found += subclasses
     return found
