@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -191,7 +192,9 @@ class ClassificationData(SequenceDataModule):
         inputs = self.split(split).inputs[row]
         if self.spec.kind == "text":
             text = self.spec.load_tokenizer().decode(inputs.tolist())
-            axes.text(0.02, 0.5, text, wrap=True, fontsize=7, va="center")
+            axes.text(0.5, 1.0, textwrap.fill(text, 40, max_lines=9), fontsize=8, ha="center", va="top").set_in_layout(
+                False
+            )
             axes.set_axis_off()
         elif inputs.shape[1] > MOST_LINES:
             axes.imshow(inputs.numpy(), cmap="gray_r")

@@ -19,6 +19,7 @@ from lightning_rnn.layers.series import Feature, Scale
 from .data import ClassificationSpec
 
 Cell = Literal["simple_rnn", "lstm", "gru"]
+EMBEDDING_STD = 0.1  # small, so that rare tokens are quiet until they are learned
 CELLS: dict[Cell, type[RecurrentLayer]] = {"simple_rnn": SimpleRNN, "lstm": LSTM, "gru": GRU}
 
 
@@ -73,6 +74,7 @@ class SequenceClassifierNetwork(nn.Module):
         self.features: SeriesFeatures | None = None
         if spec.kind == "text":
             self.embedding = nn.Embedding(spec.features, options.embedding_size, padding_idx=0)
+            nn.init.normal_(self.embedding.weight, std=EMBEDDING_STD)
             width = options.embedding_size
         else:
             self.features = series_features(spec, options)
