@@ -110,10 +110,12 @@ class SequenceClassifierNetwork(nn.Module):
             x: token ids int64 ``[B, T]``, or float ``[B, T, D]``.
             lengths: int64 ``[B]``.
         """
+        mask = None if lengths is None else sequence_mask(lengths, x.shape[1])
         if self.embedding is not None:
             x = self.embedding(x)
+            x = x if mask is None else torch.where(mask.unsqueeze(2), x, 0)
         elif self.features is not None:
-            x = self.features(x, None if lengths is None else sequence_mask(lengths, x.shape[1]))
+            x = self.features(x, mask)
         for block in self.convolutions:
             x, lengths = block(x, lengths)
         skipped = [self.skip(x, lengths)] if self.skip else []
