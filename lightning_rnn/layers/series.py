@@ -12,6 +12,7 @@ from lightning_rnn.functional import sequence_mask
 
 Scale = Literal["none", "train", "series"]
 Feature = Literal["value", "difference", "residual"]
+FramePooling = Literal["concat", "mean"]
 SMALLEST = 1e-6
 
 
@@ -110,13 +111,14 @@ def spread_of(rows: Tensor, profile: Sequence[Sequence[float]], std: Sequence[fl
 
 
 class Frames(nn.Module):
-    """Windows of successive steps side by side as one step: a shorter sequence of wider vectors.
+    """Windows of successive steps as one step: a shorter sequence, of wider vectors or of means.
 
     Frame ``i`` covers ``window`` steps around steps ``i * hop`` to ``(i + 1) * hop``; beyond the ends stand zeros.
 
     Args:
         hop: steps from one frame to the next.
         window: steps in a frame, at least ``hop``.
+        how: ``concat`` puts a window's steps side by side, ``mean`` averages those that are valid.
 
     Example:
         >>> frames, lengths = Frames(2, 4)(torch.arange(1.0, 6.0).reshape(1, 5, 1), torch.tensor([5]))
@@ -124,17 +126,28 @@ class Frames(nn.Module):
         ([[[0.0, 1.0, 2.0, 3.0], [2.0, 3.0, 4.0, 5.0], [4.0, 5.0, 0.0, 0.0]]], [3])
     """
 
-    def __init__(self, hop: int, window: int) -> None:
+    def __init__(self, hop: int, window: int, how: FramePooling = "concat") -> None:
         super().__init__()
-        self.hop, self.window = hop, window
+        self.hop, self.window, self.how = hop, window, how
+        self.widening = window if how == "concat" else 1
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """``x [B, T, D]`` with 0 at padding, ``lengths [B]`` → ``[B, ceil(T / hop), window * D]`` and its lengths."""
+        """``x [B, T, D]`` with 0 at padding, ``lengths [B]`` → ``[B, ceil(T / hop), widening * D]`` and its lengths."""
+        framed_lengths = None if lengths is None else -(-lengths // self.hop)
+        framed = self._windows(x)
+        if self.how == "concat":
+            return framed.flatten(2), framed_lengths
+        there = x.new_ones(x.shape[:2]) if lengths is None else sequence_mask(lengths, x.shape[1]).to(x.dtype)
+        count = self._windows(there.unsqueeze(2)).sum(2).clamp(min=1)
+        return framed.sum(2) / count, framed_lengths
+
+    def _windows(self, x: Tensor) -> Tensor:
+        """``[B, T, D]`` → ``[B, frames, window, D]``."""
         count = -(-x.shape[1] // self.hop)
         left = (self.window - self.hop) // 2
         right = max(0, (count - 1) * self.hop + self.window - left - x.shape[1])
-        x = nn.functional.pad(x, (0, 0, left, right)).unfold(1, self.window, self.hop)[:, :count]
-        return x.transpose(2, 3).flatten(2), None if lengths is None else -(-lengths // self.hop)
+        padded = nn.functional.pad(x, (0, 0, left, right))
+        return padded.unfold(1, self.window, self.hop)[:, :count].transpose(2, 3)
 
 
 class MaskedBatchNorm(nn.BatchNorm1d):
@@ -178,6 +191,7 @@ class ConvBlock(nn.Module):
         super().__init__()
         self.margins = ((kernel_size - 1) // 2, kernel_size // 2)
         self.convolution = nn.Conv1d(in_channels, out_channels, kernel_size, bias=False)
+        nn.init.xavier_uniform_(self.convolution.weight)
         self.norm = MaskedBatchNorm(out_channels)
         self.pool = pool
 

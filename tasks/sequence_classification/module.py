@@ -22,14 +22,14 @@ from lightning_rnn.errors import ConfigError, require
 from lightning_rnn.functional.cells import Activation
 from lightning_rnn.layers.initializers import Initializer
 from lightning_rnn.layers.pooling import Pooling
-from lightning_rnn.layers.series import Feature, Scale
+from lightning_rnn.layers.series import Feature, FramePooling, Scale
 from lightning_rnn.training.classification_figures import ConfusionMatrix, WorstMistakes
 from lightning_rnn.training.module import Rows, SequenceModule, Stage, StepResult, check_probability
 from lightning_rnn.types import SequenceBatch
 
 from .baselines import Baselines
 from .data import ClassificationSpec
-from .network import Cell, NetworkOptions, SequenceClassifierNetwork, shift_images, slide_series
+from .network import BatchNorm, Cell, NetworkOptions, SequenceClassifierNetwork, shift_images, slide_series
 
 log = logging.getLogger(__name__)
 
@@ -52,18 +52,20 @@ class SequenceClassifier(SequenceModule):
         aligned_above: ``residual`` is 0 unless the training mean at each step explains this share of the variance.
         frames: the recurrent layers run over about this many frames of several steps; None: every step.
         frame_window: width of a frame, in distances from one frame to the next.
+        frame_pooling: ``concat`` puts a frame's steps side by side, ``mean`` averages them.
         conv_channels: features of the convolutions before the recurrent layers; empty for none.
         conv_kernels: their widths in steps.
         conv_steps: the first convolution is followed by max pooling to about this many steps; None: no pooling.
         conv_skip: whether mean and maximum of the convolutions go to the head beside the recurrent layers' output.
         input_dropout: share of the recurrent stack's input features dropped, the same at every step.
-        layer_dropout: share dropped between recurrent layers.
+        layer_dropout: share dropped between recurrent layers, and between convolutions.
         dropout: share dropped before the linear head.
-        batch_norm: whether the pooled vector is batch-normalized.
+        batch_norm: batch normalization of the ``pooled`` vector, or of the recurrent output's steps (``sequence``).
         class_weights: weight of each class in the loss, in the order of the class names, or ``balanced``.
         label_smoothing: share of the target spread over all classes.
         shift: training images move by up to this many rows and columns.
-        slide: training series slide in time by up to this share of their length, their ends repeated.
+        slide: training series slide in time by up to this share of their length, their ends repeated; not those whose
+            ``residual`` is in use because they are aligned.
         jitter: training series get noise of this share of each feature's training standard deviation.
 
     Example:
@@ -93,6 +95,7 @@ class SequenceClassifier(SequenceModule):
         aligned_above: float = 0.0,
         frames: int | None = None,
         frame_window: int = 1,
+        frame_pooling: FramePooling = "concat",
         conv_channels: list[int] | None = None,
         conv_kernels: list[int] | None = None,
         conv_steps: int | None = None,
@@ -100,7 +103,7 @@ class SequenceClassifier(SequenceModule):
         input_dropout: float = 0.0,
         layer_dropout: float = 0.0,
         dropout: float = 0.0,
-        batch_norm: bool = False,
+        batch_norm: BatchNorm = "none",
         class_weights: list[float] | Literal["balanced"] | None = None,
         label_smoothing: float = 0.0,
         shift: int = 0,
@@ -144,6 +147,7 @@ class SequenceClassifier(SequenceModule):
             aligned_above=aligned_above,
             frames=frames,
             frame_window=frame_window,
+            frame_pooling=frame_pooling,
             conv_channels=channels,
             conv_kernels=kernels,
             conv_steps=conv_steps,
@@ -215,11 +219,16 @@ class SequenceClassifier(SequenceModule):
         x: Tensor = batch.inputs
         if self.shift:
             x = shift_images(x, self.shift)
-        if self.slide and batch.lengths is not None:
+        if self.slide and batch.lengths is not None and not self._aligned:
             x = slide_series(x, batch.lengths, self.slide)
         if self.jitter and self.network.features is not None:
             x = x + self.jitter * self.network.features.std * torch.randn_like(x)
         return x
+
+    @property
+    def _aligned(self) -> bool:
+        features = self.network.features
+        return features is not None and "residual" in features.features and features.aligned
 
     def to_rows(self, batch: SequenceBatch, result: StepResult) -> Rows:
         """``prediction``, its ``probability``, the ``label`` where it is known, and ``p_<class>`` for each class."""

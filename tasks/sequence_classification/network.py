@@ -11,15 +11,24 @@ from torch import Tensor, nn
 from lightning_rnn import GRU, LSTM, SimpleRNN
 from lightning_rnn.functional import sequence_mask
 from lightning_rnn.functional.cells import Activation
-from lightning_rnn.layers import ConvBlock, Frames, LockedDropout, RecurrentLayer, SequencePooling, SeriesFeatures
+from lightning_rnn.layers import (
+    ConvBlock,
+    Frames,
+    LockedDropout,
+    MaskedBatchNorm,
+    RecurrentLayer,
+    SequencePooling,
+    SeriesFeatures,
+)
 from lightning_rnn.layers.initializers import Initializer
 from lightning_rnn.layers.pooling import Pooling
-from lightning_rnn.layers.series import Feature, Scale
+from lightning_rnn.layers.series import Feature, FramePooling, Scale
 
 from .data import ClassificationSpec
 
 Cell = Literal["simple_rnn", "lstm", "gru"]
 EMBEDDING_STD = 0.1  # small, so that rare tokens are quiet until they are learned
+BatchNorm = Literal["none", "pooled", "sequence"]
 CELLS: dict[Cell, type[RecurrentLayer]] = {"simple_rnn": SimpleRNN, "lstm": LSTM, "gru": GRU}
 
 
@@ -40,6 +49,7 @@ class NetworkOptions:
     aligned_above: float
     frames: int | None
     frame_window: int
+    frame_pooling: FramePooling
     conv_channels: list[int]
     conv_kernels: list[int]
     conv_steps: int | None
@@ -47,7 +57,7 @@ class NetworkOptions:
     input_dropout: float
     layer_dropout: float
     dropout: float
-    batch_norm: bool
+    batch_norm: BatchNorm
 
 
 def hop(steps: int, wanted: int | None) -> int:
@@ -84,12 +94,14 @@ class SequenceClassifierNetwork(nn.Module):
         for i, (channels, kernel) in enumerate(zip(options.conv_channels, options.conv_kernels, strict=True)):
             self.convolutions.append(ConvBlock(width, channels, kernel, pool if i == 0 else 1))
             width = channels
+        self.between = nn.Dropout(options.layer_dropout)
         self.skip = SequencePooling(width, ["mean", "max"]) if options.conv_skip else None
         steps = -(-spec.longest // pool) if options.conv_channels else spec.longest
-        self.frames = Frames(hop(steps, options.frames), hop(steps, options.frames) * options.frame_window)
+        distance = hop(steps, options.frames)
+        self.frames = Frames(distance, distance * options.frame_window, options.frame_pooling)
         self.input_dropout = LockedDropout(options.input_dropout)
         self.rnn = CELLS[options.cell](
-            width * self.frames.window,
+            width * self.frames.widening,
             options.hidden_size,
             options.num_layers,
             activation=options.activation,
@@ -97,9 +109,10 @@ class SequenceClassifierNetwork(nn.Module):
             layer_dropout=options.layer_dropout,
             initializer=options.initializer,
         )
+        self.sequence_norm = MaskedBatchNorm(self.rnn.output_size) if options.batch_norm == "sequence" else None
         self.pooling = SequencePooling(self.rnn.output_size, options.pooling)
         width = self.pooling.output_size + (self.skip.output_size if self.skip else 0)
-        self.norm = nn.BatchNorm1d(width) if options.batch_norm else nn.Identity()
+        self.norm = nn.BatchNorm1d(width) if options.batch_norm == "pooled" else nn.Identity()
         self.dropout = nn.Dropout(options.dropout)
         self.head = nn.Linear(width, len(spec.class_names))
 
@@ -116,12 +129,15 @@ class SequenceClassifierNetwork(nn.Module):
             x = x if mask is None else torch.where(mask.unsqueeze(2), x, 0)
         elif self.features is not None:
             x = self.features(x, mask)
-        for block in self.convolutions:
-            x, lengths = block(x, lengths)
+        for i, block in enumerate(self.convolutions):
+            x, lengths = block(self.between(x) if i else x, lengths)
         skipped = [self.skip(x, lengths)] if self.skip else []
         x, lengths = self.frames(x, lengths)
         output = self.rnn(self.input_dropout(x), lengths=lengths)
-        pooled = torch.cat([self.pooling(output.sequence, lengths, last=output.last), *skipped], dim=1)
+        sequence, last = output.sequence, output.last
+        if self.sequence_norm is not None:
+            sequence = self.sequence_norm(sequence, None if lengths is None else sequence_mask(lengths, x.shape[1]))
+        pooled = torch.cat([self.pooling(sequence, lengths, last=last), *skipped], dim=1)
         scores: Tensor = self.head(self.dropout(self.norm(pooled)))
         return scores
 

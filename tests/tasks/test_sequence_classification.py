@@ -119,7 +119,7 @@ def test_pooling_and_cells_train(tmp_path: Path) -> None:
             hidden_size=12,
             num_layers=2,
             bidirectional=True,
-            batch_norm=True,
+            batch_norm="pooled",
             conv_channels=[6],
             conv_kernels=[3],
             label_smoothing=0.1,
