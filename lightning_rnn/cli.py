@@ -61,7 +61,7 @@ def _run(args: list[str]) -> int:
         return list_tasks(check="--check" in args)
     if verb in plugins.available(plugins.COMMANDS):
         return plugins.command(verb)(args[1:])
-    from lightning_rnn.training.command import RunCommand  # late: listing needs no torch
+    from lightning_rnn.training.command import RunCommand  # late: Lightning is slow to import
 
     RunCommand(args)
     return 0

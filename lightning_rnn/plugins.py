@@ -42,7 +42,7 @@ def load(name: str) -> Task:
         ConfigError: there is none of that name, its import fails, or it does not re-export exactly one SequenceModule
             and one SequenceDataModule.
     """
-    from lightning_rnn.data import SequenceDataModule  # late: listing needs no torch
+    from lightning_rnn.data import SequenceDataModule  # late: Lightning is slow to import
     from lightning_rnn.training.module import SequenceModule
 
     module = _import(name, TASKS)

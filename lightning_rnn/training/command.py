@@ -15,6 +15,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
+from lightning_rnn import __version__
 from lightning_rnn.data.module import SequenceDataModule
 from lightning_rnn.errors import CheckpointError, ConfigError, DataError, UserError
 from lightning_rnn.training.console import progress_bar
@@ -23,6 +24,7 @@ from lightning_rnn.training.messages import one_sentence, suggestion
 from lightning_rnn.training.module import SequenceModule
 
 log = logging.getLogger(__name__)
+ABOUT = "Recurrent networks on sequences. A task is chosen by its YAML; `lightning-rnn tasks` lists what is installed."
 TRAINER_DEFAULTS: dict[str, Any] = {
     "use_distributed_sampler": False,  # ours shares rows out; Lightning's repeats some
     "num_sanity_val_steps": 0,
@@ -72,7 +74,7 @@ class RunCommand(LightningCLI):
                 save_config_kwargs={"overwrite": True},
                 trainer_defaults=dict(TRAINER_DEFAULTS),
                 seed_everything_default=0,
-                parser_kwargs={"allow_abbrev": False},
+                parser_kwargs={"allow_abbrev": False, "description": ABOUT, "version": __version__},
                 parser_class=Parser,
                 subclass_mode_model=True,
                 subclass_mode_data=True,

@@ -66,7 +66,7 @@ class SequenceClassifier(SequenceModule):
         shift: training images move by up to this many rows and columns.
         slide: training series slide in time by up to this share of their length, their ends repeated; not those whose
             ``residual`` is in use because they are aligned.
-        jitter: training series get noise of this share of each feature's training standard deviation.
+        jitter: standard deviation of the noise that training series' scaled features get.
 
     Example:
         >>> classifier = SequenceClassifier(cell="gru", hidden_size=16)
@@ -156,9 +156,10 @@ class SequenceClassifier(SequenceModule):
             layer_dropout=layer_dropout,
             dropout=dropout,
             batch_norm=batch_norm,
+            jitter=jitter,
         )
         self.vectors, self.class_weights, self.label_smoothing = vectors, class_weights, label_smoothing
-        self.shift, self.slide, self.jitter = shift, slide, jitter
+        self.shift, self.slide = shift, slide
 
     def build(self, spec: ClassificationSpec) -> SequenceClassifierNetwork:  # type: ignore[override]  # its own spec
         self.register_buffer("loss_weights", self._loss_weights(spec), persistent=False)
@@ -221,8 +222,6 @@ class SequenceClassifier(SequenceModule):
             x = shift_images(x, self.shift)
         if self.slide and batch.lengths is not None and not self._aligned:
             x = slide_series(x, batch.lengths, self.slide)
-        if self.jitter and self.network.features is not None:
-            x = x + self.jitter * self.network.features.std * torch.randn_like(x)
         return x
 
     @property

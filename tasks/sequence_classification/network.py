@@ -58,6 +58,7 @@ class NetworkOptions:
     layer_dropout: float
     dropout: float
     batch_norm: BatchNorm
+    jitter: float
 
 
 def hop(steps: int, wanted: int | None) -> int:
@@ -89,6 +90,7 @@ class SequenceClassifierNetwork(nn.Module):
         else:
             self.features = series_features(spec, options)
             width = self.features.output_size
+        self.jitter = options.jitter
         self.convolutions = nn.ModuleList()
         pool = hop(spec.longest, options.conv_steps)
         for i, (channels, kernel) in enumerate(zip(options.conv_channels, options.conv_kernels, strict=True)):
@@ -129,6 +131,9 @@ class SequenceClassifierNetwork(nn.Module):
             x = x if mask is None else torch.where(mask.unsqueeze(2), x, 0)
         elif self.features is not None:
             x = self.features(x, mask)
+            if self.training and self.jitter:
+                noise = self.jitter * torch.randn_like(x)
+                x = x + (noise if mask is None else torch.where(mask.unsqueeze(2), noise, 0))
         for i, block in enumerate(self.convolutions):
             x, lengths = block(self.between(x) if i else x, lengths)
         skipped = [self.skip(x, lengths)] if self.skip else []
