@@ -1,7 +1,7 @@
 # Every target sets itself up: a virtual environment in .venv, then the packages pinned in constraints.txt.
 PYTHON ?= python3
 BIN := .venv/bin
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+INSTALL := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt
 DEMO := --config configs/sequence_classification/digits.yaml
 
 ifneq ($(wildcard ../shared/data),)
@@ -15,6 +15,9 @@ demo: .venv/run
 	@$(BIN)/lightning-rnn fit $(DEMO)
 	@$(BIN)/lightning-rnn test $(DEMO)
 	@$(BIN)/lightning-rnn predict $(DEMO)
+	@echo "run folder   runs/sequence_classification/digits (config, metrics, checkpoints)"
+	@echo "plots        runs/sequence_classification/digits/figures"
+	@echo "predictions  runs/sequence_classification/digits/predictions.csv and .parquet"
 
 test: .venv/dev lint
 	@$(BIN)/python -m pytest -n 2 --dist worksteal --doctest-modules -m "not slow" tests lightning_rnn tasks
