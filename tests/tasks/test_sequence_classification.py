@@ -10,6 +10,7 @@ import polars
 import pytest
 import pytorch_lightning as pl
 import torch
+import wandb
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
 from lightning_rnn.cli import main
@@ -108,6 +109,19 @@ def test_second_fit_into_a_run_is_refused_and_last_goes_on(
     columns = ["epoch", "step", "val_loss", "train_loss"]
     runs = [polars.read_csv(folder / "metrics.csv").select(columns).drop_nulls() for folder in (digits_run, tmp_path)]
     assert runs[0].equals(runs[1]), "a resumed run differs from the one that was not stopped"
+
+
+def test_wandb_overlay_logs_offline_beside_metrics_csv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CACHE", "CONFIG", "DATA"):
+        monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / name.lower()))
+    root = tmp_path / "run"
+    overlay = f"--config {CONFIGS}/logger/wandb.yaml --trainer.max_epochs 1 --trainer.default_root_dir {root}"
+    assert main(f"fit {DIGITS} {overlay}".split()) == 0
+    wandb.teardown()
+    (offline,) = (root / "wandb").glob("offline-run-*")
+    assert next(offline.glob("*.wandb")).stat().st_size > 0
+    assert list((offline / "files" / "media" / "images").glob("learning_curves*.png"))
+    assert "val_loss" in (root / "metrics.csv").read_text()
 
 
 def test_pooling_and_cells_train(tmp_path: Path) -> None:
