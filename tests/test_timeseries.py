@@ -37,7 +37,7 @@ def as_lists(series: Ragged) -> list[list[list[float | None]]]:
 @pytest.mark.parametrize("name", ["a.tsv", "a.tsv.gz"])
 def test_trailing_nan_shortens_and_inner_nan_stays(tmp_path: Path, name: str) -> None:
     raw = b"1\t0.5\tNaN\t-2\n1.0\t3\tNaN\tnan\r\n-1\tNaN\tNaN\tNaN\n"
-    (tmp_path / name).write_bytes(gzip.compress(raw) if name.endswith(".gz") else raw)
+    (tmp_path / name).write_bytes(gzip.compress(raw, mtime=0) if name.endswith(".gz") else raw)
     series, labels = read_tsv(tmp_path / name)
     assert as_lists(series) == [[[0.5], [None], [-2.0]], [[3.0]], [[None]]]
     assert labels == ["1", "1", "-1"]
