@@ -45,7 +45,7 @@ def load(name: str) -> Task:
     from lightning_rnn.data import SequenceDataModule  # late: Lightning is slow to import
     from lightning_rnn.training.module import SequenceModule
 
-    module = _import(name, TASKS)
+    module = _import(name)
     return Task(name, _only(module, SequenceModule, name), _only(module, SequenceDataModule, name))
 
 
@@ -61,8 +61,8 @@ def command(name: str) -> Callable[[list[str]], int]:
     return loaded
 
 
-def _import(name: str, group: str) -> ModuleType:
-    points = available(group)
+def _import(name: str) -> ModuleType:
+    points = available()
     if name not in points:
         raise ConfigError(f"no task {name!r}; there are {', '.join(points) or 'none'}")
     try:

@@ -115,8 +115,3 @@ class SequenceDataset:
     def row_id(self, row: int) -> str | int:
         """The row's name in the source."""
         return row if self.ids is None else self.ids[row]
-
-    def select(self, rows: Tensor) -> SequenceDataset:
-        """The rows named, keeping their names."""
-        targets = None if self.targets is None else self.targets[rows]
-        return SequenceDataset(self.inputs.select(rows), targets, [self.row_id(int(row)) for row in rows])
