@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.utils import _pytree as pytree
 
 from lightning_rnn import GRU, LSTM, LSTMState, RNNOutput, SimpleRNN
-from lightning_rnn.functional import sequence_mask
+from lightning_rnn.functional import StepOptions, sequence_mask
 from lightning_rnn.layers import RecurrentLayer
 
 B, T, D, H = 5, 7, 3, 4
@@ -146,7 +146,7 @@ def test_masked_steps_carry_the_state_and_repeat_the_output(cls: type[RecurrentL
     mask = torch.tensor([[False, True, True, False, True, False, False]])
     output = layer(x, mask=mask)
     without = layer(x[:, mask[0]])
-    assert layer.explain(x, mask=mask).engine == "scan"
+    assert layer.explain(x, mask=mask).engine == "fused"
     repeated = without.sequence[:, [0, 1, 1, 2, 2, 2]]
     torch.testing.assert_close(output.sequence[:, 1:], repeated)
     assert bool((output.sequence[:, 0] == 0).all())
@@ -211,12 +211,12 @@ def test_initializers(cls: type[RecurrentLayer], initializer: Any) -> None:
 
 
 def test_activation_other_than_tanh() -> None:
-    layer, reference = SimpleRNN(D, H, activation="relu"), torch.nn.RNN(D, H, nonlinearity="relu", batch_first=True)
+    layer, reference = SimpleRNN(D, H, step_options=StepOptions(activation="relu")), torch.nn.RNN(D, H, nonlinearity="relu", batch_first=True)
     reference.load_state_dict(layer.state_dict())
     x = torch.randn(B, T, D)
     torch.testing.assert_close(layer(x).sequence, reference(x)[0])
     assert layer.explain(x).engine == "fused"
-    choice = LSTM(D, H, activation="relu").explain(x)
+    choice = LSTM(D, H, step_options=StepOptions(activation="relu")).explain(x)
     assert choice.engine == "scan" and "relu" in choice.reasons[0]
 
 
@@ -244,15 +244,15 @@ def test_bad_input_is_refused_before_any_kernel(arguments: dict[str, Any], messa
 
 
 def test_fused_that_cannot_run_says_why() -> None:
-    with pytest.raises(ValueError, match=r"engine='fused' cannot run.*mask may have holes"):
-        GRU(D, H, engine="fused")(X, mask=torch.ones(B, T, dtype=torch.bool))
+    with pytest.raises(ValueError, match=r"engine='fused' cannot run.*reset_after=False"):
+        GRU(D, H, engine="fused", step_options=StepOptions(reset_after=False))(X)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"hidden_size": 0}, "hidden_size must be at least 1"),
-        ({"layer_dropout": 1.5}, "layer_dropout must be between 0 and 1"),
+        ({"step_options": StepOptions(peephole=True)}, "GRU has no option peephole"),
         ({"engine": "cudnn"}, "engine must be one of"),
         ({"initializer": "zeros"}, "initializer must be one of"),
     ],

@@ -1,52 +1,118 @@
-"""The loop over time, once for every cell: masks, carry-over, direction."""
+"""The loop over time, once for every cell: nests, masks, episode starts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
-Step = Callable[[Tensor, tuple[Tensor, ...]], tuple[Tensor, ...]]
+from lightning_rnn.functional.masks import Valid, expand
+from lightning_rnn.types import Nest
+
+
+class Stepper(Protocol):
+    """A cell made ready for one call: its dropout masks are drawn."""
+
+    def project(self, x: Nest) -> Nest:
+        """What needs no loop, for one step or for all of them."""
+        ...
+
+    def step(self, projected: Nest, state: Nest) -> tuple[Nest, Nest]:
+        """One step: ``(output, new state)``."""
+        ...
+
+
+class Resets(NamedTuple):
+    """Episode starts: before a step where ``mask [B, T]`` is True, the state is set to ``state``."""
+
+    mask: Tensor
+    state: Nest
+
+
+class Ran(NamedTuple):
+    """What an engine returns: outputs that hold at valid steps, the final state, all states where asked for."""
+
+    outputs: Nest
+    state: Nest
+    all_states: Nest = None
+
+
+def choose_rows(mask: Tensor, new: Nest, old: Nest) -> Nest:
+    """``new`` in the rows where ``mask [B]`` is True, else ``old``, for every tensor of a nest."""
+    leaves, spec = pytree.tree_flatten(new)
+    pairs = zip(leaves, pytree.tree_leaves(old), strict=True)
+    return pytree.tree_unflatten([torch.where(expand(mask, a), a, b.to(a.dtype)) for a, b in pairs], spec)
+
+
+def length_of(x: Nest) -> int:
+    """``T`` of a nest of tensors ``[B, T, ...]``."""
+    return int(pytree.tree_leaves(x)[0].shape[1])
 
 
 def scan(
-    step: Step,
-    xs: Tensor,
-    state: tuple[Tensor, ...],
-    mask: Tensor | None = None,
-    *,
-    reverse: bool = False,
-    zero_output_for_mask: bool = False,
-) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-    """Apply ``step`` along time.
+    stepper: Stepper,
+    x: Nest,
+    state: Nest,
+    valid: Valid | None = None,
+    resets: Resets | None = None,
+    all_states: bool = False,
+) -> Ran:
+    """Apply a cell along time.
 
-    At a masked step the state is carried over and the output repeats the one before (zero before the first valid
-    step), or is zero with ``zero_output_for_mask``.
+    At a masked step the state is carried over; the output there means nothing yet (:func:`fill_masked` sets it).
 
     Args:
-        step: ``(x_t, state) -> state``, whose first member is the output.
-        xs: ``[B, T, ...]``.
-        state: tensors ``[B, H]``, the first one shaped as the output.
-        mask: bool ``[B, T]``, True where a step is valid.
-        reverse: go from the last step to the first; outputs stay at their own time.
-        zero_output_for_mask: outputs of masked steps are zero.
+        stepper: the cell.
+        x: a nest of ``[B, T, ...]``.
+        state: a nest of ``[B, ...]``.
+        valid: which steps are real; None: all.
+        resets: episode starts inside the sequence.
+        all_states: whether to keep the state after every step.
 
-    Returns:
-        outputs ``[B, T, H]``, the output of the last step processed ``[B, H]``, the final state.
+    Example:
+        >>> class Sum:
+        ...     def project(self, x): return x
+        ...     def step(self, x_t, state): return (x_t + state, x_t + state)
+        >>> scan(Sum(), torch.tensor([[1.0, 2.0, 3.0]]), torch.zeros(1)).outputs.tolist()
+        [[1.0, 3.0, 6.0]]
     """
-    steps = xs.shape[1]
-    last = torch.zeros_like(state[0])
-    outputs: list[Tensor] = []
-    for t in reversed(range(steps)) if reverse else range(steps):
-        new = step(xs[:, t], state)
-        if mask is None:
-            state, last = new, new[0]
-        else:
-            valid = mask[:, t].unsqueeze(1)
-            state = tuple(torch.where(valid, a, b) for a, b in zip(new, state, strict=True))
-            last = torch.where(valid, new[0], torch.zeros_like(last) if zero_output_for_mask else last)
-        outputs.append(last)
-    if not outputs:
-        return last.unsqueeze(1)[:, :0], last, state
-    return torch.stack(outputs[::-1] if reverse else outputs, dim=1), last, state
+    steps = length_of(x)
+    if not steps:
+        return _empty(stepper, x, state, all_states)
+    leaves, spec = pytree.tree_flatten(stepper.project(x))
+    columns = [leaf.unbind(1) for leaf in leaves]  # whose backward is one stack; slices would each make a full zero
+    masks = None if valid is None else valid.mask.unbind(1)
+    starts = None if resets is None else resets.mask.unbind(1)
+    outputs: list[list[Tensor]] = []
+    states: list[list[Tensor]] = []
+    for t in range(steps):
+        if starts is not None and resets is not None:
+            state = choose_rows(starts[t], resets.state, state)
+        output, new = stepper.step(pytree.tree_unflatten([column[t] for column in columns], spec), state)
+        state = new if masks is None else choose_rows(masks[t], new, state)
+        flat, output_spec = pytree.tree_flatten(output)
+        outputs.append(flat)
+        if all_states:
+            states.append(pytree.tree_leaves(state))
+    kept = None
+    if all_states:
+        kept = pytree.tree_unflatten(_stack(states), pytree.tree_structure(state))
+    return Ran(pytree.tree_unflatten(_stack(outputs), output_spec), state, kept)
+
+
+def _stack(steps: list[list[Tensor]]) -> list[Tensor]:
+    return [torch.stack(leaf, dim=1) for leaf in zip(*steps, strict=True)]
+
+
+def _empty(stepper: Stepper, x: Nest, state: Nest, all_states: bool) -> Ran:
+    """``T = 0``: a step on zeros tells what the outputs look like."""
+    with torch.no_grad():
+        zeros = pytree.tree_map(lambda leaf: leaf.new_zeros(leaf.shape[0], *leaf.shape[2:]), x)
+        output, new = stepper.step(stepper.project(zeros), state)
+
+    def none(leaf: Tensor) -> Tensor:
+        return leaf.unsqueeze(1)[:, :0].clone()
+
+    return Ran(pytree.tree_map(none, output), state, pytree.tree_map(none, new) if all_states else None)

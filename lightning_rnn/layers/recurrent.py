@@ -1,42 +1,58 @@
-"""SimpleRNN, LSTM and GRU: torch's weights and names, lengths and masks as arguments."""
+"""SimpleRNN, LSTM and GRU: torch's weights and names, Keras' and TF1's options."""
 
 from __future__ import annotations
 
-from typing import ClassVar, get_args
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
 
-from lightning_rnn.functional import sequence_mask
-from lightning_rnn.functional.cells import Activation
-from lightning_rnn.layers.engines import (
+from lightning_rnn.functional import StepOptions
+from lightning_rnn.functional.masks import Valid
+from lightning_rnn.layers.cell import like
+from lightning_rnn.layers.engines import Engine, EngineChoice
+from lightning_rnn.layers.gates import (
     KINDS,
     CellKind,
-    Engine,
-    EngineChoice,
-    Run,
-    Weights,
-    choose,
-    run_fused,
-    run_scan,
+    bind,
+    check_options,
+    collect,
+    create,
+    drop,
+    parameter_shapes,
+    reset,
+    zero_state,
 )
-from lightning_rnn.layers.initializers import Initializer, initialize
+from lightning_rnn.layers.initializers import Initializer
+from lightning_rnn.layers.options import Regularization, TimeOptions
+from lightning_rnn.layers.sequence import SequenceLayer
 from lightning_rnn.types import LSTMState, RNNOutput, State
 
+InitialState = Literal["zeros", "learned"]
 
-class RecurrentLayer(nn.Module):
+
+class RecurrentLayer(SequenceLayer):
     """What the three layers share. A subclass names its row of the table of cells and nothing else.
 
     Args:
-        input_size: features of the input, ``D``.
-        hidden_size: features of the output, ``H``.
+        input_size: features of the input, ``D``; None: taken from the first input (:meth:`build` makes the parameters).
+        hidden_size: features of the output, ``H``; a list gives each layer its own.
         num_layers: layers stacked on each other.
-        activation: ``tanh`` or ``relu``, in place of the tanh of the equations.
         bias: whether there are bias vectors.
         bidirectional: a second direction from the end to the start; outputs are side by side, ``2H``.
-        layer_dropout: share of the outputs dropped between layers while training (torch's ``dropout``).
+        proj_size: LSTM: outputs are projected to this many features (Sak et al. 2014); 0: not.
+        residual: each layer's input is added to its output (Wu et al. 2016, arXiv 1609.08144, section 3.1): every layer
+            after the first, and the first where sizes are equal.
+        reverse: from the last step to the first (Keras' ``go_backwards``); outputs are in the order of processing.
+        stateful: the final state is where the next call starts; see :meth:`reset_states`.
         zero_output_for_mask: outputs of masked steps are zero; else they repeat the last valid one.
+        initial_state: ``zeros`` or ``learned`` (a parameter of each layer), where none is given.
         initializer: ``torch``, ``keras`` or ``chrono``, see :func:`lightning_rnn.layers.initializers.initialize`.
+        unit_forget_bias: LSTM: whether the forget gate's bias starts at 1, else 0; None: as the initializer has it.
+        step_options: variants of the equations: activations, peepholes, layer normalization, clipping, reset form.
+        regularization: dropout of every kind, zoneout.
+        time_options: unrolling, checkpoints, axis order, states of all steps.
         engine: ``auto``, ``fused`` or ``scan``; anything but auto raises rather than fall back.
 
     Parameters have the names, shapes and gate order of ``torch.nn``: a ``state_dict`` moves both ways.
@@ -46,79 +62,134 @@ class RecurrentLayer(nn.Module):
 
     def __init__(
         self,
-        input_size: int,
-        hidden_size: int,
+        input_size: int | None,
+        hidden_size: int | list[int],
         num_layers: int = 1,
         *,
-        activation: Activation = "tanh",
         bias: bool = True,
         bidirectional: bool = False,
-        layer_dropout: float = 0.0,
+        proj_size: int = 0,
+        residual: bool = False,
+        reverse: bool = False,
+        stateful: bool = False,
         zero_output_for_mask: bool = False,
+        initial_state: InitialState = "zeros",
         initializer: Initializer = "torch",
+        unit_forget_bias: bool | None = None,
+        step_options: StepOptions | None = None,
+        regularization: Regularization | None = None,
+        time_options: TimeOptions | None = None,
         engine: Engine = "auto",
     ) -> None:
         super().__init__()
-        for name, size in (("input_size", input_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
-            if size < 1:
-                raise ValueError(f"{type(self).__name__}: {name} must be at least 1, got {size}")
-        if not 0 <= layer_dropout <= 1:
-            raise ValueError(f"{type(self).__name__}: layer_dropout must be between 0 and 1, got {layer_dropout}")
-        for name, value, allowed in (
-            ("activation", activation, get_args(Activation)),
+        name = type(self).__name__
+        sizes = list(hidden_size) if isinstance(hidden_size, (list, tuple)) else [hidden_size] * num_layers
+        if isinstance(hidden_size, (list, tuple)) and num_layers not in (1, len(sizes)):
+            raise ValueError(f"{name}: hidden_size has {len(sizes)} entries, num_layers is {num_layers}")
+        for what, size in (("num_layers", len(sizes)), ("input_size", input_size), *(("hidden_size", s) for s in sizes)):
+            if size is not None and size < 1:
+                raise ValueError(f"{name}: {what} must be at least 1, got {size}")
+        if proj_size < 0:
+            raise ValueError(f"{name}: proj_size must not be negative, got {proj_size}")
+        for what, value, allowed in (
+            ("initial_state", initial_state, get_args(InitialState)),
             ("initializer", initializer, get_args(Initializer)),
             ("engine", engine, get_args(Engine)),
         ):
             if value not in allowed:
-                raise ValueError(f"{type(self).__name__}: {name} must be one of {', '.join(allowed)}, got {value!r}")
-        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
-        self.activation, self.bias, self.bidirectional, self.layer_dropout = (
-            activation,
-            bias,
-            bidirectional,
-            layer_dropout,
-        )
-        self.zero_output_for_mask, self.initializer, self.engine = zero_output_for_mask, initializer, engine
-        rows = self._kind.gates * hidden_size
-        for layer in range(num_layers):
-            width = input_size if layer == 0 else self.output_size
-            for suffix in self._suffixes(layer):
-                self.register_parameter(f"weight_ih{suffix}", nn.Parameter(torch.empty(rows, width)))
-                self.register_parameter(f"weight_hh{suffix}", nn.Parameter(torch.empty(rows, hidden_size)))
-                if bias:
-                    self.register_parameter(f"bias_ih{suffix}", nn.Parameter(torch.empty(rows)))
-                    self.register_parameter(f"bias_hh{suffix}", nn.Parameter(torch.empty(rows)))
-        self.reset_parameters()
+                raise ValueError(f"{name}: {what} must be one of {', '.join(allowed)}, got {value!r}")
+        if reverse and bidirectional:
+            raise ValueError(f"{name}: reverse and bidirectional exclude each other")
+        self.hidden_size, self.num_layers, self.sizes = hidden_size, len(sizes), sizes
+        self.bias, self.bidirectional, self.proj_size, self.residual = bias, bidirectional, proj_size, residual
+        self.reverse, self.stateful, self.zero_output_for_mask = reverse, stateful, zero_output_for_mask
+        self.start: InitialState = initial_state
+        self.initializer, self.unit_forget_bias, self.engine = initializer, unit_forget_bias, engine
+        self.step_options = step_options or StepOptions()
+        self.regularization = regularization or Regularization()
+        self.time_options = time_options or TimeOptions()
+        check_options(name, self._kind, self.step_options, proj_size)
+        if residual and len(set(self._widths())) > 1:
+            raise ValueError(f"{name}: residual needs layers of one size, got {self._widths()}")
+        self.input_size: int | None = None
+        if input_size is not None:
+            self.build(input_size)
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        return config | {"initial_state": self.start}
 
     @property
     def _kind(self) -> CellKind:
         return KINDS[self.kind]
 
     @property
+    def _directions(self) -> int:
+        return 2 if self.bidirectional else 1
+
+    def _widths(self) -> list[int]:
+        return [(self.proj_size or size) * self._directions for size in self.sizes]
+
+    @property
     def output_size(self) -> int:
         """Features of the output: ``H``, or ``2H`` when bidirectional."""
-        return self.hidden_size * (2 if self.bidirectional else 1)
+        return self._widths()[-1]
 
     def _suffixes(self, layer: int) -> list[str]:
         return [f"_l{layer}", f"_l{layer}_reverse"] if self.bidirectional else [f"_l{layer}"]
 
-    def _weights(self, suffix: str) -> Weights:
-        biases = [getattr(self, f"bias_{name}{suffix}") if self.bias else None for name in ("ih", "hh")]
-        return Weights(getattr(self, f"weight_ih{suffix}"), getattr(self, f"weight_hh{suffix}"), *biases)
+    def build(self, input_size: int) -> Self:
+        """Make the parameters for ``input_size`` features, once; a later call changes nothing."""
+        if self.input_size is not None:
+            return self
+        self.input_size = input_size
+        for layer, (width, size) in enumerate(zip([input_size, *self._widths()], self.sizes, strict=False)):
+            shapes = parameter_shapes(self._kind, width, size, self.proj_size, self.bias, self.step_options)
+            for suffix in self._suffixes(layer):
+                create(self, shapes, suffix)
+                if self.start == "learned":
+                    for i, name in enumerate(("h0", "c0")[: self._kind.states]):
+                        create(self, {name: (size if i or not self.proj_size else self.proj_size,)}, suffix)
+        self.reset_parameters()
+        return self
 
     def reset_parameters(self) -> None:
         """Draw all parameters anew."""
         for layer in range(self.num_layers):
             for suffix in self._suffixes(layer):
-                ih, hh, *biases = self._weights(suffix)
-                initialize(self.initializer, self.kind, ih, hh, [b for b in biases if b is not None])
+                reset(self._kind, collect(self, suffix), self.initializer, self.unit_forget_bias)
+        for name, parameter in self.named_parameters():
+            if name.startswith(("h0", "c0")):
+                nn.init.zeros_(parameter)
 
     def extra_repr(self) -> str:
         text = f"{self.input_size}, {self.hidden_size}, num_layers={self.num_layers}"
         return text + (", bidirectional=True" if self.bidirectional else "")
 
+    def initial_state(self, batch: int) -> State:
+        """The state of ``batch`` rows before the first step: zeros, or the learned one."""
+        weight = self._dtype_and_device()
+
+        def one(layer: int, suffix: str) -> State:
+            if self.start == "zeros":
+                return zero_state(self._kind, batch, self.sizes[layer], self.proj_size, weight)
+            h = getattr(self, f"h0{suffix}").expand(batch, -1)
+            return LSTMState(h, getattr(self, f"c0{suffix}").expand(batch, -1)) if self._kind.states > 1 else h
+
+        layers = []
+        for layer in range(self.num_layers):
+            directions = tuple(one(layer, suffix) for suffix in self._suffixes(layer))
+            layers.append(directions if self.bidirectional else directions[0])
+        return tuple(layers) if self.num_layers > 1 else layers[0]
+
     def explain(
-        self, x: Tensor, state: State | None = None, *, lengths: Tensor | None = None, mask: Tensor | None = None
+        self,
+        x: Tensor,
+        state: State | None = None,
+        *,
+        lengths: Tensor | None = None,
+        mask: Tensor | None = None,
+        reset_mask: Tensor | None = None,
     ) -> EngineChoice:
         """The engine that ``forward`` with these arguments runs on, and why.
 
@@ -126,111 +197,149 @@ class RecurrentLayer(nn.Module):
             >>> GRU(3, 5).explain(torch.zeros(2, 7, 3)).engine
             'fused'
         """
-        self._check(x, lengths, mask)
-        return choose(self.engine, self._kind, self.activation, mask)
+        x, mask, reset_mask = self._turn(x), self._turn(mask), self._turn(reset_mask)
+        self._check(x)
+        self._valid(x, lengths, mask, reset_mask)
+        with torch.random.fork_rng(devices=[], enabled=self.training):
+            gates = bind(self._kind, collect(self, "_l0"), self.step_options, self.regularization, 1, self.training)
+        return self._choose(gates, reset_mask)
 
     def forward(
-        self, x: Tensor, state: State | None = None, *, lengths: Tensor | None = None, mask: Tensor | None = None
+        self,
+        x: Tensor,
+        state: State | None = None,
+        *,
+        lengths: Tensor | None = None,
+        mask: Tensor | None = None,
+        reset_mask: Tensor | None = None,
     ) -> RNNOutput:
         """Run over a batch.
 
         Args:
             x: ``[B, T, D]`` in the dtype of the weights; ``T = 0`` is legal.
-            state: initial state in the structure of ``RNNOutput.state``, each tensor ``[B, H]``; None is zero.
+            state: initial state in the structure of ``RNNOutput.state``, each tensor ``[B, H]``; None: the kept one of
+                a ``stateful`` layer, else that of :meth:`initial_state`.
             lengths: integers ``[B]``, valid steps of each row, padding on the right; 0 is legal.
             mask: bool ``[B, T]``, True where a step is valid, any pattern. Not with ``lengths``.
+            reset_mask: bool ``[B, T]``, True where an episode starts: the state before that step is the initial one.
 
         Raises:
             ValueError: a shape does not fit, a length is outside 0..T (checked on the CPU only, as a GPU would have to
-                be waited for), both ``lengths`` and ``mask``, or ``engine="fused"`` cannot run the call.
+                be waited for), both ``lengths`` and ``mask``, or the ``engine`` asked for cannot run the call.
             TypeError: wrong dtype of ``x``, ``state``, ``lengths`` or ``mask``.
         """
-        choice = self.explain(x, state, lengths=lengths, mask=mask)
-        initial = self._initial(x, state)
-        if mask is None and lengths is not None and choice.engine == "scan":
-            mask = sequence_mask(lengths, x.shape[1])
-        finals: list[State] = []
+        x, mask, reset_mask = self._turn(x), self._turn(mask), self._turn(reset_mask)
+        self._check(x)
+        valid = self._valid(x, lengths, mask, reset_mask)
+        given = state if state is not None else self._kept(x)
+        starts = self._starts(x, like(self.initial_state(x.shape[0]), x) if given is None else given)
+        fresh = starts
+        if reset_mask is not None and given is not None:
+            fresh = self._starts(x, like(self.initial_state(x.shape[0]), x))
+        finals, kept, lasts = [], [], []
         for layer in range(self.num_layers):
-            if layer and self.layer_dropout:
-                x = nn.functional.dropout(x, self.layer_dropout, self.training)
-            outputs, lasts, states = [], [], []
-            for direction, suffix in enumerate(self._suffixes(layer)):
-                run = Run(self._kind, self.activation, bool(direction), self.zero_output_for_mask)
-                weights, start = self._weights(suffix), initial[layer][direction]
-                if choice.engine == "fused":
-                    output, last, final = run_fused(run, x, start, weights, lengths)
-                else:
-                    output, last, final = run_scan(run, x, start, weights, mask)
-                outputs.append(output)
-                lasts.append(last)
-                states.append(LSTMState(*final) if self._kind.states > 1 else final[0])
-            x = torch.cat(outputs, dim=-1) if self.bidirectional else outputs[0]
+            if layer:
+                x = drop(x, self.regularization.layer_dropout, self.training, False)
+            x, lasts, states, steps = self._layer(layer, x, starts[layer], valid, reset_mask, fresh[layer])
             finals.append(tuple(states) if self.bidirectional else states[0])
-        last = torch.cat(lasts, dim=-1) if self.bidirectional else lasts[0]
-        return RNNOutput(x, tuple(finals) if self.num_layers > 1 else finals[0], last)
+            kept.append(tuple(steps) if self.bidirectional else steps[0])
+        final = tuple(finals) if self.num_layers > 1 else finals[0]
+        self._keep(final)
+        all_states = None
+        if self.time_options.return_all_states:
+            all_states = self._turn(self._order(tuple(kept) if self.num_layers > 1 else kept[0]))
+        return RNNOutput(self._turn(self._order(x)), final, torch.cat(lasts, dim=-1), all_states)
 
-    def _check(self, x: Tensor, lengths: Tensor | None, mask: Tensor | None) -> None:
-        """Shapes and dtypes, before any kernel is called: the kernels themselves do not check."""
-        name, dtype = type(self).__name__, self._weights("_l0").ih.dtype
-        if x.ndim != 3 or x.shape[2] != self.input_size:
+    def _layer(
+        self,
+        layer: int,
+        x: Tensor,
+        starts: list[State],
+        valid: Valid | None,
+        reset_mask: Tensor | None,
+        fresh: list[State],
+    ) -> tuple[Tensor, list[Tensor], list[State], list[Any]]:
+        """One layer: ``(outputs, last output of each direction, final states, all states)``."""
+        outputs, lasts, states, kept = [], [], [], []
+        for direction, suffix in enumerate(self._suffixes(layer)):
+            weights = collect(self, suffix)
+            gates = bind(self._kind, weights, self.step_options, self.regularization, x.shape[0], self.training)
+            after = self._after(x, direction, skip=self.residual and (layer > 0 or x.shape[2] == self.output_size))
+            ran, last = self._run(
+                gates,
+                x,
+                starts[direction],
+                valid,
+                reset_mask,
+                lambda direction=direction: fresh[direction],
+                reverse=bool(direction) or self.reverse,
+                after=after,
+            )
+            outputs.append(ran.outputs)
+            lasts.append(last)
+            states.append(ran.state)
+            kept.append(ran.all_states)
+        return torch.cat(outputs, dim=-1) if self.bidirectional else outputs[0], lasts, states, kept
+
+    def _after(self, x: Tensor, direction: int, skip: bool) -> Callable[[Tensor], Tensor]:
+        """What happens to one direction's outputs: dropout, then its half of the input is added."""
+
+        def after(outputs: Tensor) -> Tensor:
+            noise = self.regularization
+            outputs = drop(outputs, noise.output_dropout, self.training, noise.variational)
+            return outputs + x.chunk(self._directions, dim=-1)[direction] if skip else outputs
+
+        return after
+
+    def _check(self, x: Tensor) -> None:
+        name = type(self).__name__
+        if not isinstance(x, Tensor) or x.ndim != 3:
+            got = list(x.shape) if isinstance(x, Tensor) else type(x).__name__
+            raise ValueError(f"{name}: expected x of shape [B, T, {self.input_size or 'D'}], got {got}")
+        self.build(x.shape[2])
+        if x.shape[2] != self.input_size:
             raise ValueError(f"{name}: expected x of shape [B, T, {self.input_size}], got {list(x.shape)}")
-        if x.dtype != dtype and not torch.is_autocast_enabled(x.device.type):
-            raise TypeError(f"{name}: x is {x.dtype}, the weights are {dtype}; convert one of them with .to()")
-        if lengths is not None and mask is not None:
-            raise ValueError(f"{name}: give lengths or mask, not both")
-        if lengths is not None:
-            if lengths.shape != x.shape[:1]:
-                raise ValueError(f"{name}: expected lengths of shape [{x.shape[0]}], got {list(lengths.shape)}")
-            if lengths.dtype not in (torch.int64, torch.int32, torch.int16, torch.uint8):
-                raise TypeError(f"{name}: lengths must be integers, got {lengths.dtype}")
-            if not lengths.is_cuda and lengths.numel() and not torch.compiler.is_compiling():
-                low, high = int(lengths.min()), int(lengths.max())
-                if low < 0 or high > x.shape[1]:
-                    raise ValueError(f"{name}: lengths must be in 0..{x.shape[1]} (T), got {low}..{high}")
-        if mask is not None:
-            if mask.shape != x.shape[:2]:
-                raise ValueError(f"{name}: expected mask of shape {list(x.shape[:2])}, got {list(mask.shape)}")
-            if mask.dtype != torch.bool:
-                raise TypeError(f"{name}: mask must be bool, True where a step is valid, got {mask.dtype}")
+        weight = self._dtype_and_device()
+        if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+            raise TypeError(f"{name}: x is {x.dtype}, the weights are {weight.dtype}; convert one of them with .to()")
+        if x.device != weight.device:
+            raise ValueError(f"{name}: x is on {x.device}, the weights are on {weight.device}")
 
-    def _initial(self, x: Tensor, state: State | None) -> list[list[tuple[Tensor, ...]]]:
-        """The initial state as ``[layer][direction]`` tuples of tensors, checked."""
-        directions = 2 if self.bidirectional else 1
-        if state is None:
-            zero = x.new_zeros(x.shape[0], self.hidden_size)
-            return [[(zero,) * self._kind.states] * directions] * self.num_layers
+    def _starts(self, x: Tensor, state: State) -> list[list[State]]:
+        """A state as ``[layer][direction]``, checked."""
         layers = _members(self, state, self.num_layers, "layers") if self.num_layers > 1 else (state,)
         return [
             [
-                self._direction_state(x, one)
+                self._start(x, one, self.sizes[i])
                 for one in (_members(self, layer, 2, "directions") if self.bidirectional else (layer,))
             ]
-            for layer in layers
+            for i, layer in enumerate(layers)
         ]
 
-    def _direction_state(self, x: Tensor, state: State) -> tuple[Tensor, ...]:
+    def _start(self, x: Tensor, state: State, size: int) -> State:
         parts = (state,) if isinstance(state, Tensor) else tuple(state)
-        name, shape = type(self).__name__, [x.shape[0], self.hidden_size]
+        name = type(self).__name__
         if len(parts) != self._kind.states or not all(isinstance(part, Tensor) for part in parts):
             wanted = "an LSTMState(h, c)" if self._kind.states > 1 else "one tensor h"
             raise TypeError(
                 f"{name}: the state of one layer and direction must be {wanted}, got {type(state).__name__}"
             )
-        tensors = tuple(part for part in parts if isinstance(part, Tensor))
-        for tensor in tensors:
+        tensors = [part for part in parts if isinstance(part, Tensor)]
+        for tensor, width in zip(tensors, (self.proj_size or size, size), strict=False):
+            shape = [x.shape[0], width]
             if list(tensor.shape) != shape:
                 raise ValueError(f"{name}: expected states of shape {shape} ([B, H]), got {list(tensor.shape)}")
             if tensor.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
                 raise TypeError(f"{name}: the state is {tensor.dtype}, x is {x.dtype}")
             if tensor.device != x.device:
                 raise ValueError(f"{name}: the state is on {tensor.device}, x on {x.device}")
-        return tensors
+        return LSTMState(*tensors) if len(tensors) > 1 else tensors[0]
 
 
 def _members(layer: nn.Module, state: State, count: int, what: str) -> tuple[State, ...]:
     if isinstance(state, (Tensor, LSTMState)) or len(state) != count:
         raise ValueError(f"{type(layer).__name__}: expected a state tuple of {count} {what}")
-    return state
+    return tuple(state)
 
 
 class SimpleRNN(RecurrentLayer):

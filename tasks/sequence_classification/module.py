@@ -19,7 +19,6 @@ from torchmetrics.classification import (
 
 from lightning_rnn.data import Ragged, read_word_vectors
 from lightning_rnn.errors import ConfigError, require
-from lightning_rnn.functional.cells import Activation
 from lightning_rnn.layers.initializers import Initializer
 from lightning_rnn.layers.pooling import Pooling
 from lightning_rnn.layers.series import Feature, FramePooling, Scale
@@ -29,7 +28,7 @@ from lightning_rnn.types import SequenceBatch
 
 from .baselines import Baselines
 from .data import ClassificationSpec
-from .network import BatchNorm, Cell, NetworkOptions, SequenceClassifierNetwork, shift_images, slide_series
+from .network import Activation, BatchNorm, Cell, NetworkOptions, SequenceClassifierNetwork, shift_images, slide_series
 
 log = logging.getLogger(__name__)
 

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from lightning_rnn import GRU, LSTM, SimpleRNN
-from lightning_rnn.functional import sequence_mask
-from lightning_rnn.functional.cells import Activation
+from lightning_rnn.functional import StepOptions, sequence_mask
 from lightning_rnn.layers import (
     ConvBlock,
     Frames,
     LockedDropout,
     MaskedBatchNorm,
     RecurrentLayer,
+    Regularization,
     SequencePooling,
     SeriesFeatures,
 )
@@ -26,6 +26,7 @@ from lightning_rnn.layers.series import Feature, FramePooling, Scale
 
 from .data import ClassificationSpec
 
+Activation = Literal["tanh", "relu"]
 Cell = Literal["simple_rnn", "lstm", "gru"]
 EMBEDDING_STD = 0.1  # small, so that rare tokens are quiet until they are learned
 BatchNorm = Literal["none", "pooled", "sequence"]
@@ -106,10 +107,10 @@ class SequenceClassifierNetwork(nn.Module):
             width * self.frames.widening,
             options.hidden_size,
             options.num_layers,
-            activation=options.activation,
             bidirectional=options.bidirectional,
-            layer_dropout=options.layer_dropout,
             initializer=options.initializer,
+            step_options=StepOptions(activation=options.activation),
+            regularization=Regularization(layer_dropout=options.layer_dropout),
         )
         self.sequence_norm = MaskedBatchNorm(self.rnn.output_size) if options.batch_norm == "sequence" else None
         self.pooling = SequencePooling(self.rnn.output_size, options.pooling)
