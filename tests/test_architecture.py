@@ -16,6 +16,7 @@ LADDER = [
     ("types", "errors"),
     ("functional",),
     ("layers",),
+    ("interop",),
     ("seq2seq",),
     ("data",),
     ("training",),

@@ -39,11 +39,13 @@ class Weights(NamedTuple):
     norm_c_bias: Tensor | None = None
 
 
-def _normalize(x: Tensor, form: NormForm, options: StepOptions, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+def _normalize(
+    x: Tensor, form: NormForm, options: StepOptions, weight: Tensor | None, bias: Tensor | None, groups: int = 1
+) -> Tensor:
     eps = options.layer_norm_eps or form.eps
-    if form.groups == 1 or weight is None or x.shape[-1] != weight.shape[0]:
+    if groups == 1 or weight is None:
         return F.layer_norm(x, x.shape[-1:], weight, bias, eps)
-    blocks = x.unflatten(-1, (form.groups, -1))
+    blocks = x.reshape(*x.shape[:-1], groups, -1)
     normal = F.layer_norm(blocks, blocks.shape[-1:], eps=eps).flatten(-2) * weight
     return normal if bias is None else normal + bias
 
@@ -63,7 +65,7 @@ def _recurrent(h: Tensor, weight: Tensor, bias: Tensor | None, dropped: Tensor |
     """``W h + b``; ``dropped [B, G, P]`` multiplies the state that each gate sees."""
     if dropped is None:
         return F.linear(h, weight, bias)
-    gates = weight.unflatten(0, (dropped.shape[1], -1))
+    gates = weight.reshape(dropped.shape[1], -1, weight.shape[1])
     product = torch.einsum("bgp,ghp->bgh", h.unsqueeze(1) * dropped, gates).flatten(1)
     return product if bias is None else product + bias
 
@@ -77,7 +79,7 @@ def _sum(kind: str, x_t: Tensor, h: Tensor, w: Weights, options: StepOptions, dr
     if form.apart:
         total = x_t + _normalize(product, form, options, w.norm_hh_weight, w.norm_hh_bias)
     else:
-        total = _normalize(x_t + product, form, options, w.norm_hh_weight, w.norm_hh_bias)
+        total = _normalize(x_t + product, form, options, w.norm_hh_weight, w.norm_hh_bias, form.groups)
         total = total if w.bias_ih is None else total + w.bias_ih
     return total if w.bias_hh is None else total + w.bias_hh
 
@@ -113,7 +115,8 @@ def lstm_step(
     r"""LSTM with forget gate (Gers, Schmidhuber, Cummins 2000, Learning to Forget, eq. 2-8).
 
     :math:`i, f, o = \sigma(\cdot),\ g = \phi(\cdot),\ c' = f c + i g,\ h' = o\,\phi(c')`; with peepholes i and f see
-    :math:`c`, o sees :math:`c'` (Sak, Senior, Beaufays 2014, eq. 1-6); with a projection :math:`h' = W_{hr}(o\,\phi(c'))`.
+    :math:`c`, o sees :math:`c'` (Sak, Senior, Beaufays 2014, eq. 1-6); with a projection
+    :math:`h' = W_{hr}(o\,\phi(c'))`.
 
     Args:
         x_t: projected input, ``[B, 4H]`` in the order i, f, g, o.

@@ -162,6 +162,10 @@ class StackedCells(Cell):
                 cell.build(input_size)
             input_size = getattr(cell, "output_size", None)
 
+    def size_of(self, x: Nest) -> Any:
+        first = self.cells[0]
+        return first.size_of(x) if isinstance(first, Cell) else super().size_of(x)
+
     @property
     def output_size(self) -> Any:
         """Features of the last cell's output."""
@@ -215,7 +219,8 @@ def ready(cell: Any, x: Nest, batch: int, constants: Any = None) -> Stepper:
     stepwise = isinstance(cell, Cell) and type(cell).forward is Cell.forward
     if constants is None and stepwise:
         cell.build(cell.size_of(x))
-        return cell.bind(x, batch)
+        stepper: Stepper = cell.bind(x, batch)
+        return stepper
     return Foreign(cell, constants)
 
 

@@ -28,7 +28,11 @@ class Configurable:
             TypeError: an argument cannot be written, such as an activation that is a function.
         """
         names = [name for name in inspect.signature(type(self).__init__).parameters if name != "self"]
-        return {name: _to_plain(getattr(self, name), f"{type(self).__name__}.{name}") for name in names}
+        return {name: _to_plain(self._argument(name), f"{type(self).__name__}.{name}") for name in names}
+
+    def _argument(self, name: str) -> Any:
+        """The value that a constructor's argument had."""
+        return getattr(self, name)
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:

@@ -13,11 +13,12 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
+from lightning_rnn.functional.linear_scan import LinearStepper, run_linear
 from lightning_rnn.functional.scan import Ran, scan
 from lightning_rnn.layers.fused import KERNELS, run_fused
 from lightning_rnn.layers.gates import Gates
 
-Engine = Literal["auto", "fused", "scan"]
+Engine = Literal["auto", "fused", "parallel", "scan"]
 
 
 class EngineChoice(NamedTuple):
@@ -55,7 +56,8 @@ def against_fused(stepper: object, call: Call) -> list[str]:
         "layer normalization inside the step": options.layer_norm != "none",
         "cell_clip": options.cell_clip is not None,
         "proj_clip": options.proj_clip is not None,
-        "a projection of at least the hidden size": w.weight_hr is not None and w.weight_hr.shape[0] >= w.weight_hr.shape[1],
+        "a projection of at least the hidden size": w.weight_hr is not None
+        and w.weight_hr.shape[0] >= w.weight_hr.shape[1],
         "recurrent dropout": stepper.dropped is not None or bool(stepper.drop_each),
         "zoneout": bool(stepper.zoneout),
         "reset_mask": call.resets,
@@ -67,6 +69,13 @@ def against_fused(stepper: object, call: Call) -> list[str]:
     if torch._C._are_functorch_transforms_active():
         against.append("the fused kernels have no rule for torch.func transforms such as vmap")
     return against
+
+
+def against_parallel(stepper: object, call: Call) -> list[str]:
+    """Why no parallel scan runs this."""
+    if not isinstance(stepper, LinearStepper):
+        return [f"the step of {type(stepper).__name__} is not linear in its state"]
+    return ["unroll=True asks for the loop"] if call.unroll else []
 
 
 class EngineEntry(NamedTuple):
@@ -83,8 +92,9 @@ ENGINES = (  # the first that has nothing against a call runs it
         "fused",
         run_fused,
         against_fused,
-        "one fused kernel: cuDNN on a GPU; on a CPU oneDNN for LSTM, torch's own loop for GRU and SimpleRNN",
+        "one fused kernel: cuDNN on a GPU; on a CPU oneDNN for LSTM without projection, else torch's own loop",
     ),
+    EngineEntry("parallel", run_linear, against_parallel, "one parallel scan: the step is linear in the state"),
     EngineEntry("scan", scan, lambda stepper, call: [], "the loop in Python"),
 )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from lightning_rnn.functional.scan import Ran, Resets, scan
 from lightning_rnn.layers.gates import KINDS, Gates
 from lightning_rnn.types import LSTMState
 
-KERNELS = {
+KERNELS: dict[tuple[str, Any], Any] = {
     ("simple_rnn", "tanh"): _VF.rnn_tanh,
     ("simple_rnn", "relu"): _VF.rnn_relu,
     ("lstm", "tanh"): _VF.lstm,
@@ -25,9 +25,7 @@ _FULL = 1e4  # saturates a gate exactly: sigmoid(1e4) == 1 and sigmoid(-1e4) == 
 _CARRY = (-_FULL, _FULL, 0.0, 0.0)  # what padding adds to i, f, g, o: the memory is kept
 
 
-def run_fused(
-    gates: Gates, x: Tensor, state: Any, valid: Valid | None, resets: Resets | None, all_states: bool
-) -> Ran:
+def run_fused(gates: Gates, x: Tensor, state: Any, valid: Valid | None, resets: Resets | None, all_states: bool) -> Ran:
     """One kernel call on the padded batch: no packing, no host synchronisation, any mask.
 
     Where a mask has holes, valid steps are gathered to the left first and outputs scattered back. The state after the
@@ -79,7 +77,7 @@ def _call(gates: Gates, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, t
         if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
             outputs, *final = torch.ops.lightning_rnn.fused(name, tensors)
         elif torch.is_grad_enabled() and _once(gates, x) and any(tensor.requires_grad for tensor in tensors):
-            outputs, *final = _TwiceDifferentiable.apply(name, *tensors)
+            outputs, *final = _TwiceDifferentiable.apply(name, *tensors)  # type: ignore[no-untyped-call]
         else:
             outputs, *final = _kernel(name, tensors)
     return outputs, tuple(final)
@@ -95,18 +93,30 @@ def _kernel(name: str, tensors: list[Tensor]) -> list[Tensor]:
     cell, activation, bias = name.split()
     states = KINDS[cell].states
     x, hidden, weights = tensors[0], [s.unsqueeze(0) for s in tensors[1 : 1 + states]], tensors[1 + states :]
-    outputs, *final = KERNELS[cell, activation](
-        x,
-        [h.contiguous() for h in hidden] if states > 1 else hidden[0].contiguous(),
-        weights,
-        bias == "1",
-        1,  # layers
-        0.0,  # dropout
-        torch.is_grad_enabled(),  # cuDNN keeps what backward needs, in eval mode too
-        False,  # bidirectional
-        True,  # batch first
-    )
+    projected = cell == "lstm" and len(weights) % 2 and not torch.compiler.is_compiling()
+    with _without_onednn() if projected else nullcontext():
+        outputs, *final = KERNELS[cell, activation](
+            x,
+            [h.contiguous() for h in hidden] if states > 1 else hidden[0].contiguous(),
+            weights,
+            bias == "1",
+            1,  # layers
+            0.0,  # dropout
+            torch.is_grad_enabled(),  # cuDNN keeps what backward needs, in eval mode too
+            False,  # bidirectional
+            True,  # batch first
+        )
     return [outputs, *(s.squeeze(0) for s in final)]
+
+
+@contextmanager
+def _without_onednn() -> Iterator[None]:
+    """OneDNN has no projections: it would warn and leave them to torch's loop."""
+    (enabled, *_) = torch.backends.mkldnn.set_flags(_enabled=False)
+    try:
+        yield
+    finally:
+        torch.backends.mkldnn.set_flags(_enabled=enabled)
 
 
 def _by_scan(name: str, tensors: list[Tensor]) -> list[Tensor]:

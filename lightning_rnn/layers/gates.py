@@ -86,7 +86,7 @@ def create(module: nn.Module, shapes: dict[str, tuple[int, ...]], suffix: str = 
 
 def collect(module: nn.Module, suffix: str = "") -> Weights:
     """The parameters of one layer and direction, also where they are parametrized or given by ``functional_call``."""
-    return Weights(*[getattr(module, f"{name}{suffix}", None) for name in Weights._fields])
+    return Weights(**{name: getattr(module, f"{name}{suffix}", None) for name in Weights._fields})  # type: ignore[arg-type]
 
 
 @torch.no_grad()

@@ -86,7 +86,11 @@ class RecurrentLayer(SequenceLayer):
         sizes = list(hidden_size) if isinstance(hidden_size, (list, tuple)) else [hidden_size] * num_layers
         if isinstance(hidden_size, (list, tuple)) and num_layers not in (1, len(sizes)):
             raise ValueError(f"{name}: hidden_size has {len(sizes)} entries, num_layers is {num_layers}")
-        for what, size in (("num_layers", len(sizes)), ("input_size", input_size), *(("hidden_size", s) for s in sizes)):
+        for what, size in (
+            ("num_layers", len(sizes)),
+            ("input_size", input_size),
+            *(("hidden_size", s) for s in sizes),
+        ):
             if size is not None and size < 1:
                 raise ValueError(f"{name}: {what} must be at least 1, got {size}")
         if proj_size < 0:
@@ -115,9 +119,8 @@ class RecurrentLayer(SequenceLayer):
         if input_size is not None:
             self.build(input_size)
 
-    def get_config(self) -> dict[str, Any]:
-        config = super().get_config()
-        return config | {"initial_state": self.start}
+    def _argument(self, name: str) -> Any:
+        return self.start if name == "initial_state" else super()._argument(name)
 
     @property
     def _kind(self) -> CellKind:
@@ -161,6 +164,26 @@ class RecurrentLayer(SequenceLayer):
         for name, parameter in self.named_parameters():
             if name.startswith(("h0", "c0")):
                 nn.init.zeros_(parameter)
+
+    @classmethod
+    def from_torch(cls, module: nn.RNNBase) -> Self:
+        """A layer with a copy of a ``torch.nn`` module's weights, see :func:`lightning_rnn.layers.torch_nn.from_torch`.
+
+        Raises:
+            TypeError: the module is of another kind.
+        """
+        from lightning_rnn.layers.torch_nn import from_torch
+
+        layer = from_torch(module)
+        if not isinstance(layer, cls):
+            raise TypeError(f"{cls.__name__}.from_torch: {type(module).__name__} is a {type(layer).__name__}")
+        return layer
+
+    def to_torch(self) -> nn.RNNBase:
+        """The ``torch.nn`` module with a copy of the weights, see :func:`lightning_rnn.layers.torch_nn.to_torch`."""
+        from lightning_rnn.layers.torch_nn import to_torch
+
+        return to_torch(self)
 
     def extra_repr(self) -> str:
         text = f"{self.input_size}, {self.hidden_size}, num_layers={self.num_layers}"
@@ -236,7 +259,9 @@ class RecurrentLayer(SequenceLayer):
         fresh = starts
         if reset_mask is not None and given is not None:
             fresh = self._starts(x, like(self.initial_state(x.shape[0]), x))
-        finals, kept, lasts = [], [], []
+        finals: list[State] = []
+        kept: list[Any] = []
+        lasts: list[Tensor] = []
         for layer in range(self.num_layers):
             if layer:
                 x = drop(x, self.regularization.layer_dropout, self.training, False)
@@ -260,7 +285,10 @@ class RecurrentLayer(SequenceLayer):
         fresh: list[State],
     ) -> tuple[Tensor, list[Tensor], list[State], list[Any]]:
         """One layer: ``(outputs, last output of each direction, final states, all states)``."""
-        outputs, lasts, states, kept = [], [], [], []
+        outputs: list[Tensor] = []
+        lasts: list[Tensor] = []
+        states: list[State] = []
+        kept: list[Any] = []
         for direction, suffix in enumerate(self._suffixes(layer)):
             weights = collect(self, suffix)
             gates = bind(self._kind, weights, self.step_options, self.regularization, x.shape[0], self.training)
@@ -271,7 +299,7 @@ class RecurrentLayer(SequenceLayer):
                 starts[direction],
                 valid,
                 reset_mask,
-                lambda direction=direction: fresh[direction],
+                fresh[direction],
                 reverse=bool(direction) or self.reverse,
                 after=after,
             )

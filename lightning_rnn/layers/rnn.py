@@ -132,11 +132,11 @@ class RNN(SequenceLayer):
 
         given = state if state is not None else self._kept(first)
         start = fresh() if given is None else self._like_initial(given, fresh)
-        ran, last = self._run(stepper, x, start, valid, reset_mask, fresh, reverse=self.reverse)
-        self._keep(ran.state)
-        return RNNOutput(
-            self._turn(self._order(ran.outputs)), ran.state, last, self._turn(self._order(ran.all_states))
+        ran, last = self._run(
+            stepper, x, start, valid, reset_mask, fresh() if reset_mask is not None else None, reverse=self.reverse
         )
+        self._keep(ran.state)
+        return RNNOutput(self._turn(self._order(ran.outputs)), ran.state, last, self._turn(self._order(ran.all_states)))
 
     def _check_size(self, x: Nest) -> None:
         wanted = getattr(self.cell, "input_size", None)
@@ -145,9 +145,9 @@ class RNN(SequenceLayer):
             if got != wanted:
                 raise ValueError(f"RNN: {type(self.cell).__name__} expects inputs of {wanted} features, got {got}")
             weight = next(self.cell.parameters(), None)
-            if weight is not None and x.is_floating_point() and x.dtype != weight.dtype:
-                if not torch.is_autocast_enabled(x.device.type):
-                    raise TypeError(f"RNN: x is {x.dtype}, the weights are {weight.dtype}; convert one with .to()")
+            mixed = weight is not None and x.is_floating_point() and x.dtype != weight.dtype
+            if mixed and not torch.is_autocast_enabled(x.device.type):
+                raise TypeError(f"RNN: x is {x.dtype}, the weights are not; convert one of them with .to()")
 
     def _like_initial(self, state: Nest, fresh: Any) -> Nest:
         """A given state, in the structure of the cell's own and with its shapes."""
@@ -158,6 +158,10 @@ class RNN(SequenceLayer):
         for mine, given in zip(own, leaves, strict=True):
             if mine.shape != given.shape:
                 raise ValueError(f"RNN: expected a state of shape {list(mine.shape)}, got {list(given.shape)}")
-            if mine.is_floating_point() and mine.dtype != given.dtype and not torch.is_autocast_enabled(given.device.type):
+            if (
+                mine.is_floating_point()
+                and mine.dtype != given.dtype
+                and not torch.is_autocast_enabled(given.device.type)
+            ):
                 raise TypeError(f"RNN: the state is {given.dtype}, x is {mine.dtype}")
         return pytree.tree_unflatten(leaves, spec)

@@ -107,9 +107,7 @@ class SequenceLayer(Configurable, nn.Module):
             return nest
         return pytree.tree_map_only(Tensor, lambda leaf: leaf.transpose(0, 1), nest)
 
-    def _valid(
-        self, x: Tensor, lengths: Tensor | None, mask: Tensor | None, reset_mask: Tensor | None
-    ) -> Valid | None:
+    def _valid(self, x: Tensor, lengths: Tensor | None, mask: Tensor | None, reset_mask: Tensor | None) -> Valid | None:
         """Which steps are real. Shapes and dtypes are checked here, before any kernel: kernels do not check."""
         name = type(self).__name__
         if lengths is not None and mask is not None:
@@ -151,17 +149,17 @@ class SequenceLayer(Configurable, nn.Module):
         state: Nest,
         valid: Valid | None,
         reset_mask: Tensor | None,
-        fresh: Callable[[], Nest],
+        fresh: Nest,
         *,
         reverse: bool,
         after: Callable[[Nest], Nest] | None = None,
     ) -> tuple[Ran, Nest]:
         """One direction: outputs in the order of ``x`` with masked steps filled, and the last output processed.
 
-        ``fresh`` gives the state at which episodes start; ``after`` acts on the outputs before masked steps repeat them.
+        ``fresh`` is the state at which episodes start; ``after`` acts on outputs before masked steps repeat them.
         """
         run = runner(self._choose(stepper, reset_mask))
-        resets = None if reset_mask is None else Resets(reset_mask, fresh())
+        resets = None if reset_mask is None else Resets(reset_mask, fresh)
         if valid is not None:
             x = pytree.tree_map(lambda leaf: torch.where(expand(valid.mask, leaf), leaf, 0), x)
         ordered = valid

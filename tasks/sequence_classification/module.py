@@ -28,7 +28,16 @@ from lightning_rnn.types import SequenceBatch
 
 from .baselines import Baselines
 from .data import ClassificationSpec
-from .network import Activation, BatchNorm, Cell, NetworkOptions, SequenceClassifierNetwork, shift_images, slide_series
+from .network import (
+    Activation,
+    BatchNorm,
+    Cell,
+    NetworkOptions,
+    SequenceClassifierNetwork,
+    distort_images,
+    shift_images,
+    slide_series,
+)
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +72,7 @@ class SequenceClassifier(SequenceModule):
         class_weights: weight of each class in the loss, in the order of the class names, or ``balanced``.
         label_smoothing: share of the target spread over all classes.
         shift: training images move by up to this many rows and columns.
+        distort: training images are turned, stretched and sheared: their axes move by up to this share of their length.
         slide: training series slide in time by up to this share of their length, their ends repeated; not those whose
             ``residual`` is in use because they are aligned.
         jitter: standard deviation of the noise that training series' scaled features get.
@@ -106,6 +116,7 @@ class SequenceClassifier(SequenceModule):
         class_weights: list[float] | Literal["balanced"] | None = None,
         label_smoothing: float = 0.0,
         shift: int = 0,
+        distort: float = 0.0,
         slide: float = 0.0,
         jitter: float = 0.0,
     ) -> None:
@@ -121,6 +132,7 @@ class SequenceClassifier(SequenceModule):
             ("input_dropout", input_dropout),
             ("layer_dropout", layer_dropout),
             ("dropout", dropout),
+            ("distort", distort),
             ("slide", slide),
         ):
             check_probability(f"model.{name}", share)
@@ -158,7 +170,7 @@ class SequenceClassifier(SequenceModule):
             jitter=jitter,
         )
         self.vectors, self.class_weights, self.label_smoothing = vectors, class_weights, label_smoothing
-        self.shift, self.slide = shift, slide
+        self.shift, self.distort, self.slide = shift, distort, slide
 
     def build(self, spec: ClassificationSpec) -> SequenceClassifierNetwork:  # type: ignore[override]  # its own spec
         self.register_buffer("loss_weights", self._loss_weights(spec), persistent=False)
@@ -219,6 +231,8 @@ class SequenceClassifier(SequenceModule):
         x: Tensor = batch.inputs
         if self.shift:
             x = shift_images(x, self.shift)
+        if self.distort:
+            x = distort_images(x, self.distort)
         if self.slide and batch.lengths is not None and not self._aligned:
             x = slide_series(x, batch.lengths, self.slide)
         return x

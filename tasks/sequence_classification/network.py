@@ -171,6 +171,14 @@ def shift_images(x: Tensor, most: int) -> Tensor:
     return padded[torch.arange(b, device=x.device).reshape(-1, 1, 1), rows, columns]
 
 
+def distort_images(x: Tensor, most: float) -> Tensor:
+    """Each image ``[B, T, D]`` turned, stretched and sheared at random: its axes move by up to a share of their length."""
+    axes = torch.eye(2, 3, device=x.device).repeat(len(x), 1, 1)
+    axes[:, :, :2] += (2 * torch.rand(len(x), 2, 2, device=x.device) - 1) * most
+    grid = nn.functional.affine_grid(axes, [len(x), 1, *x.shape[1:]], align_corners=False)
+    return nn.functional.grid_sample(x.unsqueeze(1), grid.to(x.dtype), align_corners=False).squeeze(1)
+
+
 def slide_series(x: Tensor, lengths: Tensor, most: float) -> Tensor:
     """Each series ``[B, T, D]`` moved in time by up to a share of its length, its first or last valid step repeated."""
     offset = ((2 * torch.rand(len(x), device=x.device) - 1) * most * lengths).round().long()

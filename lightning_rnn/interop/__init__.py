@@ -1,0 +1,1 @@
+"""Weights and models from and to other libraries, one module each."""

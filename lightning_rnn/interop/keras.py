@@ -1,0 +1,438 @@
+"""Keras 2 and 3: layers from their configs, weights and states in their order and layout, ``.keras`` files."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from lightning_rnn.errors import CheckpointError
+from lightning_rnn.functional import StepOptions
+from lightning_rnn.functional.options import ACTIVATIONS
+from lightning_rnn.interop.keras_layers import Activate, BatchNorm, ChannelsLast, Dense, LayerNorm, Repeat
+from lightning_rnn.interop.keras_weights import from_arrays, leaves, to_arrays
+from lightning_rnn.layers import (
+    GRU,
+    LSTM,
+    RNN,
+    Bidirectional,
+    ConvLSTM1d,
+    ConvLSTM2d,
+    ConvLSTM3d,
+    Embedding,
+    ESNCell,
+    GRUCell,
+    LSTMCell,
+    Masking,
+    NASCell,
+    Regularization,
+    SimpleRNN,
+    SimpleRNNCell,
+    StackedCells,
+    TimeDistributed,
+    TimeOptions,
+)
+from lightning_rnn.types import Nest, RNNOutput
+
+Config = dict[str, Any]
+_NAMES = {"swish": "silu", None: "linear"}
+
+
+def layer_from_config(config: Config) -> nn.Module:
+    """Our layer from a Keras layer's or cell's configuration, wrappers and stacks included.
+
+    Args:
+        config: ``{"class_name": ..., "config": {...}}``, as ``keras.saving.serialize_keras_object`` gives it; what says
+            nothing about the function, such as initializers, is ignored. Cells of TensorFlow Addons are known as
+            ``"Addons>..."``.
+
+    Returns:
+        A layer called as ``layer(x, state, mask=mask)``, which returns :class:`RNNOutput`: Keras' output is
+        ``.sequence`` with ``return_sequences``, else ``.last``. The size of its input comes with :func:`set_weights` or
+        the first call.
+
+    Raises:
+        ValueError: an unknown class, or an option that there is no counterpart for.
+
+    Example:
+        >>> layer = layer_from_config({"class_name": "LSTM", "config": {"units": 5, "go_backwards": True}})
+        >>> layer(torch.zeros(2, 7, 3)).last.shape
+        torch.Size([2, 5])
+    """
+    name = str(config.get("class_name", "")).split(">")[-1].split(".")[-1]
+    if name not in _BUILDERS:
+        raise ValueError(
+            f"no counterpart for the Keras layer {config.get('class_name')!r}; known: {', '.join(_BUILDERS)}"
+        )
+    return _BUILDERS[name](dict(config.get("config", {})))
+
+
+def _activation(config: Config, key: str = "activation", default: str | None = "tanh") -> str:
+    value = config.get(key, default)
+    if isinstance(value, dict):
+        value = value.get("config", value.get("class_name"))
+        value = value.get("name", value) if isinstance(value, dict) else value
+    name = _NAMES.get(value, value)
+    if name == "hard_sigmoid" and _is_keras2(config):
+        name = "hard_sigmoid_keras2"
+    if name not in ACTIVATIONS:
+        raise ValueError(f"no counterpart for the Keras activation {value!r} in {key}; known: {', '.join(ACTIVATIONS)}")
+    return str(name)
+
+
+def _is_keras2(config: Config) -> bool:
+    """Keras 2 wrote ``time_major`` and ``implementation``, Keras 3 does not; only ``hard_sigmoid`` differs."""
+    return "time_major" in config or "implementation" in config
+
+
+def _noise(config: Config) -> Regularization:
+    return Regularization(dropout=config.get("dropout", 0.0), recurrent_dropout=config.get("recurrent_dropout", 0.0))
+
+
+def _cell_options(kind: str, config: Config) -> Config:
+    """What a layer and its cell have in common."""
+    step: Config = {"activation": _activation(config)}
+    extra: Config = {}
+    if kind != "simple_rnn":
+        step["recurrent_activation"] = _activation(config, "recurrent_activation", "sigmoid")
+    if kind == "gru":
+        step["reset_after"] = config.get("reset_after", True)
+    if kind == "lstm":
+        extra["unit_forget_bias"] = config.get("unit_forget_bias", True)
+    return extra | {
+        "hidden_size": config["units"],
+        "bias": config.get("use_bias", True),
+        "initializer": "keras",
+        "step_options": StepOptions(**step),
+        "regularization": _noise(config),
+    }
+
+
+def _time(config: Config) -> Config:
+    """What every Keras RNN layer has: how time is run."""
+    return {
+        "reverse": config.get("go_backwards", False),
+        "stateful": config.get("stateful", False),
+        "zero_output_for_mask": config.get("zero_output_for_mask", False),
+        "time_options": TimeOptions(unroll=config.get("unroll", False), time_major=config.get("time_major", False)),
+    }
+
+
+def _layer(cls: Any) -> Callable[[Config], nn.Module]:
+    return lambda config: cls(None, **_cell_options(cls.kind, config), **_time(config))
+
+
+def _cell(cls: Any, **step: Any) -> Callable[[Config], nn.Module]:
+    def build(config: Config) -> nn.Module:
+        options = _cell_options(cls.kind, config)
+        known = {name: getattr(options["step_options"], name) for name in ("activation", "recurrent_activation")}
+        if step:
+            eps = {"layer_norm_eps": config.get("norm_epsilon", config.get("layernorm_epsilon"))}
+            options["step_options"] = StepOptions(**known | step | (eps if "layer_norm" in step else {}))
+        cell: nn.Module = cls(None, **options)
+        return cell
+
+    return build
+
+
+def _stack(config: Config) -> nn.Module:
+    return StackedCells([layer_from_config(cell) for cell in config["cells"]])
+
+
+def _rnn(config: Config) -> nn.Module:
+    cell = config["cell"]
+    built = _stack({"cells": cell}) if isinstance(cell, list) else layer_from_config(cell)
+    return RNN(built, **_time(config))
+
+
+def _bidirectional(config: Config) -> nn.Module:
+    """Keras sets ``zero_output_for_mask`` of both directions to the layer's ``return_sequences``."""
+    forward = dict(config["layer"])
+    options = forward["config"]
+    forward["config"] = options | {"zero_output_for_mask": options.get("return_sequences", False)}
+    given = config.get("backward_layer")
+    backward = dict(given) if given else forward | {"config": forward["config"] | {"go_backwards": True}}
+    backward["config"] = backward["config"] | {"zero_output_for_mask": forward["config"]["zero_output_for_mask"]}
+    both: list[Any] = [layer_from_config(forward), layer_from_config(backward)]
+    return Bidirectional(both[0], config.get("merge_mode"), both[1])
+
+
+def _conv(cls: Any, dimensions: int) -> Callable[[Config], nn.Module]:
+    def build(config: Config) -> nn.Module:
+        sizes = {
+            ours: _tuple(config.get(theirs, 1), dimensions)
+            for ours, theirs in (("kernel_size", "kernel_size"), ("stride", "strides"), ("dilation", "dilation_rate"))
+        }
+        layer = cls(
+            None,
+            config["filters"],
+            **sizes,
+            padding=config.get("padding", "valid"),
+            bias=config.get("use_bias", True),
+            activation=_activation(config),
+            recurrent_activation=_activation(config, "recurrent_activation", "sigmoid"),
+            unit_forget_bias=config.get("unit_forget_bias", True),
+            dropout=config.get("dropout", 0.0),
+            recurrent_dropout=config.get("recurrent_dropout", 0.0),
+            **_time(config),
+        )
+        return layer if config.get("data_format") == "channels_first" else ChannelsLast(layer)
+
+    return build
+
+
+def _tuple(value: Any, dimensions: int) -> tuple[int, ...]:
+    return tuple(value) if isinstance(value, (list, tuple)) else (value,) * dimensions
+
+
+def _embedding(config: Config) -> nn.Module:
+    return Embedding(config["input_dim"], config["output_dim"], mask_zero=config.get("mask_zero", False))
+
+
+def _dense(config: Config) -> nn.Module:
+    return Dense(config["units"], config.get("use_bias", True), _activation(config, default="linear"))
+
+
+def _batch_norm(config: Config) -> nn.Module:
+    if config.get("axis", -1) not in (-1, [-1]):
+        raise ValueError(f"BatchNormalization: only the last axis has a counterpart, got axis={config['axis']}")
+    scale, center = config.get("scale", True), config.get("center", True)
+    return BatchNorm(config.get("epsilon", 1e-3), config.get("momentum", 0.99), scale, center)
+
+
+def _layer_norm(config: Config) -> nn.Module:
+    if config.get("axis", -1) not in (-1, [-1]):
+        raise ValueError(f"LayerNormalization: only the last axis has a counterpart, got axis={config['axis']}")
+    return LayerNorm(config.get("epsilon", 1e-3), config.get("scale", True), config.get("center", True))
+
+
+def _esn(config: Config) -> nn.Module:
+    return ESNCell(
+        None,
+        config["units"],
+        connectivity=config.get("connectivity", 0.1),
+        leaky=config.get("leaky", 1),
+        spectral_radius=config.get("spectral_radius", 0.9),
+        use_norm2=config.get("use_norm2", False),
+        use_bias=config.get("use_bias", True),
+        activation=_activation(config),
+    )
+
+
+_BUILDERS: dict[str, Callable[[Config], nn.Module]] = {
+    "SimpleRNN": _layer(SimpleRNN),
+    "LSTM": _layer(LSTM),
+    "GRU": _layer(GRU),
+    "SimpleRNNCell": _cell(SimpleRNNCell),
+    "LSTMCell": _cell(LSTMCell),
+    "GRUCell": lambda config: GRUCell(None, **_cell_options("gru", config)),
+    "PeepholeLSTMCell": _cell(LSTMCell, peephole=True),
+    "LayerNormLSTMCell": _cell(LSTMCell, layer_norm="addons"),
+    "LayerNormSimpleRNNCell": _cell(SimpleRNNCell, layer_norm="addons"),
+    "ESNCell": _esn,
+    "NASCell": lambda config: NASCell(
+        None, config["units"], bias=config.get("use_bias", False), proj_size=config.get("projection") or 0
+    ),
+    "StackedRNNCells": _stack,
+    "RNN": _rnn,
+    "Bidirectional": _bidirectional,
+    "TimeDistributed": lambda config: TimeDistributed(layer_from_config(config["layer"])),
+    "ConvLSTM1D": _conv(ConvLSTM1d, 1),
+    "ConvLSTM2D": _conv(ConvLSTM2d, 2),
+    "ConvLSTM3D": _conv(ConvLSTM3d, 3),
+    "Masking": lambda config: Masking(config.get("mask_value", 0.0)),
+    "Embedding": _embedding,
+    "Dense": _dense,
+    "Activation": lambda config: Activate(_activation(config)),
+    "Dropout": lambda config: nn.Dropout(config["rate"]),
+    "BatchNormalization": _batch_norm,
+    "LayerNormalization": _layer_norm,
+    "RepeatVector": lambda config: Repeat(config["n"]),
+    "Flatten": lambda config: nn.Flatten(),
+}
+
+
+def set_weights(layer: nn.Module, weights: list[Any]) -> None:
+    """Weights in the order and layout of Keras' ``layer.get_weights()``.
+
+    The arrays decide the input size, where the layer has none yet, and the layer's dtype.
+
+    Args:
+        layer: from :func:`layer_from_config`, or any of our layers with a Keras counterpart.
+        weights: numpy arrays or tensors.
+
+    Raises:
+        ValueError: too many or too few arrays, or a shape that does not fit.
+
+    Example:
+        >>> layer = layer_from_config({"class_name": "LSTM", "config": {"units": 2}})
+        >>> set_weights(layer, [np.zeros((3, 8)), np.zeros((2, 8)), np.zeros(8)])
+        >>> layer.input_size, layer.weight_ih_l0.dtype
+        (3, torch.float64)
+    """
+    arrays = [torch.as_tensor(np.asarray(w) if not isinstance(w, Tensor) else w) for w in weights]
+    for array in arrays:
+        if array.is_floating_point():
+            layer.to(array.dtype)
+            break
+    used = 0
+    for leaf in leaves(layer):
+        used += from_arrays(leaf, arrays[used:])
+        layer.to(arrays[0].dtype)
+    if used != len(arrays):
+        raise ValueError(f"{type(layer).__name__} takes {used} arrays of weights, got {len(arrays)}")
+
+
+def get_weights(layer: nn.Module) -> list[np.ndarray[Any, Any]]:
+    """Weights in the order and layout of Keras; torch's two biases are summed where Keras has one."""
+    return [array.detach().cpu().numpy() for leaf in leaves(layer) for array in to_arrays(leaf)]
+
+
+def state_from_keras(layer: nn.Module, states: Any) -> Nest:
+    """A state for ``layer(x, state)`` from Keras' states, flat in Keras' order or nested as Keras returns them.
+
+    Args:
+        layer: from :func:`layer_from_config`.
+        states: numpy arrays or tensors; the result has the layer's dtype and device.
+
+    Raises:
+        ValueError: a wrong number of states.
+    """
+    weight = next(layer.parameters(), torch.zeros(()))
+    flat = [torch.as_tensor(np.asarray(s) if not isinstance(s, Tensor) else s).to(weight) for s in _flatten(states)]
+    spec = pytree.tree_structure(state_structure(layer))
+    if spec.num_leaves != len(flat):
+        raise ValueError(f"{type(layer).__name__} has {spec.num_leaves} states, got {len(flat)}")
+    return pytree.tree_unflatten(flat, spec)
+
+
+def _flatten(states: Any) -> Iterator[Any]:
+    if isinstance(states, (list, tuple)):
+        for member in states:
+            yield from _flatten(member)
+    else:
+        yield states
+
+
+def state_structure(layer: nn.Module) -> Nest:
+    """A state of the layer's structure; its tensors mean nothing."""
+    if isinstance(layer, ChannelsLast):
+        return state_structure(layer.layer)
+    if isinstance(layer, Bidirectional):
+        return state_structure(layer.layer), state_structure(layer.backward_layer)
+    if isinstance(layer, (ConvLSTM1d, ConvLSTM2d, ConvLSTM3d)):
+        from lightning_rnn.types import LSTMState
+
+        return LSTMState(torch.zeros(()), torch.zeros(()))
+    return layer.initial_state(1)  # type: ignore[operator]
+
+
+class Sequential(nn.Module):
+    """A Keras ``Sequential`` of supported layers: masks go from layer to layer as in Keras.
+
+    Args:
+        configs: the layers' configurations.
+    """
+
+    def __init__(self, configs: list[Config]) -> None:
+        super().__init__()
+        self.configs = [config for config in configs if config["class_name"] != "InputLayer"]
+        self.layers = nn.ModuleList([layer_from_config(config) for config in self.configs])
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Any:
+        """What Keras' ``model(x)`` gives: the last layer's output."""
+        output: Any = x
+        for config, layer in zip(self.configs, self.layers, strict=True):
+            options = config["config"]
+            if isinstance(layer, (Masking, Embedding)):
+                mask = layer.compute_mask(output)
+                output = layer(output)
+            elif config["class_name"] in RECURRENT:
+                inner = options["layer"]["config"] if config["class_name"] == "Bidirectional" else options
+                ran: RNNOutput = layer(output, mask=mask)
+                output = ran.sequence if inner.get("return_sequences") else ran.last
+                mask = mask if inner.get("return_sequences") else None
+            elif isinstance(layer, TimeDistributed):
+                output = layer(output, mask=mask)
+            elif isinstance(layer, BatchNorm):
+                output = layer(output, mask)
+            else:
+                output = layer(output)
+                mask = None if isinstance(layer, (nn.Flatten, Repeat)) else mask
+        return output
+
+
+RECURRENT = ("SimpleRNN", "LSTM", "GRU", "RNN", "Bidirectional", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
+
+
+def load_model(path: str | Path) -> Sequential:
+    """A ``Sequential`` of supported layers, with its weights, from a ``.keras`` file (Keras 3's format).
+
+    Raises:
+        CheckpointError: the file cannot be read or holds another kind of model.
+        ImportError: ``h5py`` is not installed.
+    """
+    try:
+        import h5py  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise ImportError("reading .keras files needs h5py: pip install 'lightning-rnn[keras]'") from error
+    try:
+        with zipfile.ZipFile(path) as archive:
+            config = json.loads(archive.read("config.json"))
+            stored = h5py.File(io.BytesIO(archive.read("model.weights.h5")), "r")
+    except (OSError, KeyError, zipfile.BadZipFile, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read as a .keras file: {error}") from error
+    if config.get("class_name") != "Sequential":
+        raise CheckpointError(f"{path} holds a {config.get('class_name')} model; only Sequential has a counterpart")
+    model = Sequential(config["config"]["layers"])
+    counts: dict[str, int] = {}
+    for entry, layer in zip(model.configs, model.layers, strict=True):
+        name = _snake(entry["class_name"].split(">")[-1])
+        number = counts[name] = counts.get(name, -1) + 1
+        group = stored[f"layers/{name}_{number}" if number else f"layers/{name}"]
+        arrays = [array for part in _groups(group, entry) for array in _variables(part)]
+        if arrays:
+            set_weights(layer, arrays)
+    return model.eval()
+
+
+def _groups(group: Any, entry: Config) -> Iterator[Any]:
+    """The groups that hold a layer's variables, in the order of its weights."""
+    name, options = entry["class_name"], entry["config"]
+    if name == "Bidirectional":
+        for side in ("forward_layer", "backward_layer"):
+            yield from _groups(group[side], options["layer"])
+    elif name == "TimeDistributed":
+        yield from _groups(group["layer"], options["layer"])
+    elif name == "RNN":
+        yield from _groups(group["cell"], options["cell"])
+    elif name == "StackedRNNCells":
+        counts: dict[str, int] = {}
+        for cell in options["cells"]:
+            key = _snake(cell["class_name"].split(">")[-1])
+            number = counts[key] = counts.get(key, -1) + 1
+            yield from _groups(group["cells"][f"{key}_{number}" if number else key], cell)
+    else:
+        yield group.get("cell", group)
+
+
+def _variables(group: Any) -> list[np.ndarray[Any, Any]]:
+    if "vars" not in group:
+        return []
+    return [np.asarray(group["vars"][key]) for key in sorted(group["vars"], key=int)]
+
+
+def _snake(name: str) -> str:
+    """Keras' names of groups: ``ConvLSTM2D`` is ``conv_lstm2d``."""
+    name = re.sub(r"\W+", "", name)
+    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()

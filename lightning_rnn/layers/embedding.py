@@ -1,0 +1,115 @@
+"""Where masks come from: a value that marks padding, or the id 0."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from lightning_rnn.functional.masks import expand
+from lightning_rnn.layers.config import Configurable
+
+
+class Masking(Configurable, nn.Module):
+    """Steps whose features all equal one value are padding (Keras' ``Masking``): they are set to 0.
+
+    The mask goes to the layer after it: ``layer(masking(x), mask=masking.compute_mask(x))``.
+
+    Args:
+        mask_value: what marks padding.
+
+    Example:
+        >>> x = torch.tensor([[[1.0, -1.0], [-1.0, -1.0]]])
+        >>> masking = Masking(-1.0)
+        >>> masking(x).tolist(), masking.compute_mask(x).tolist()
+        ([[[1.0, -1.0], [0.0, 0.0]]], [[True, False]])
+    """
+
+    def __init__(self, mask_value: float = 0.0) -> None:
+        super().__init__()
+        self.mask_value = mask_value
+
+    def compute_mask(self, x: Tensor) -> Tensor:
+        """Which steps of ``x [B, T, ...]`` are real: ``any(x != mask_value)`` over all but batch and time.
+
+        Returns:
+            bool ``[B, T]``.
+
+        Raises:
+            ValueError: ``x`` has no features.
+        """
+        if x.ndim < 3:
+            raise ValueError(f"Masking: expected x of shape [B, T, D], got {list(x.shape)}")
+        return (x != self.mask_value).flatten(2).any(-1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x [B, T, ...]`` with padding set to 0."""
+        return torch.where(expand(self.compute_mask(x), x), x, 0)
+
+    def extra_repr(self) -> str:
+        return f"mask_value={self.mask_value}"
+
+
+class Embedding(Configurable, nn.Embedding):
+    """``torch.nn.Embedding`` that can tell which ids are padding (Keras' ``Embedding``).
+
+    Args:
+        num_embeddings: number of different ids, ``V``.
+        embedding_dim: features of a vector, ``D``.
+        padding_idx: this id's vector is zero and stays so.
+        max_norm: vectors are scaled down to this norm when looked up.
+        norm_type: which norm that is.
+        scale_grad_by_freq: gradients are divided by how often an id occurs in the batch.
+        sparse: the gradient is a sparse tensor.
+        mask_zero: the id 0 is padding; its vector is one like the others.
+
+    Example:
+        >>> from lightning_rnn import GRU
+        >>> embedding = Embedding(100, 3, mask_zero=True)
+        >>> ids = torch.tensor([[7, 99, 0]])
+        >>> embedding.compute_mask(ids).tolist()
+        [[True, True, False]]
+        >>> GRU(3, 5)(embedding(ids), mask=embedding.compute_mask(ids)).last.shape
+        torch.Size([1, 5])
+    """
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        padding_idx: int | None = None,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        sparse: bool = False,
+        *,
+        mask_zero: bool = False,
+    ) -> None:
+        super().__init__(num_embeddings, embedding_dim, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
+        self.mask_zero = mask_zero
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        embeddings: Tensor,
+        freeze: bool = True,
+        padding_idx: int | None = None,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        sparse: bool = False,
+        *,
+        mask_zero: bool = False,
+    ) -> Self:
+        """One with these vectors ``[V, D]``; ``freeze``: they are not trained."""
+        if embeddings.ndim != 2:
+            raise ValueError(f"Embedding: expected vectors of shape [V, D], got {list(embeddings.shape)}")
+        rows, size = embeddings.shape
+        made = cls(rows, size, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse, mask_zero=mask_zero)
+        made.weight = nn.Parameter(embeddings, requires_grad=not freeze)
+        return made
+
+    def compute_mask(self, ids: Tensor) -> Tensor | None:
+        """Which of ``ids [B, T]`` are real, bool ``[B, T]``; None without ``mask_zero``."""
+        return ids != 0 if self.mask_zero else None
