@@ -96,7 +96,7 @@ class Valid:
     def of(cls, steps: int, lengths: Tensor | None, mask: Tensor | None) -> Valid | None:
         """From the arguments of a layer; None where every step is valid."""
         if lengths is not None:
-            return cls(sequence_mask(lengths, steps), lengths)
+            return cls(sequence_mask(lengths, steps), lengths.long())  # small integers overflow in differences
         return None if mask is None else cls(mask)
 
     def turned(self) -> Valid:

@@ -112,11 +112,11 @@ def _kernel(name: str, tensors: list[Tensor]) -> list[Tensor]:
 @contextmanager
 def _without_onednn() -> Iterator[None]:
     """OneDNN has no projections: it would warn and leave them to torch's loop."""
-    (enabled, *_) = torch.backends.mkldnn.set_flags(_enabled=False)
+    (enabled, *_) = torch.backends.mkldnn.set_flags(_enabled=False)  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
-        torch.backends.mkldnn.set_flags(_enabled=enabled)
+        torch.backends.mkldnn.set_flags(_enabled=enabled)  # type: ignore[no-untyped-call]
 
 
 def _by_scan(name: str, tensors: list[Tensor]) -> list[Tensor]:

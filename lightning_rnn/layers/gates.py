@@ -137,6 +137,15 @@ class Gates:
         """``P``: features of the output."""
         return self.weights.weight_hh.shape[1]
 
+    @property
+    def draws(self) -> bool:
+        """Whether a step draws random numbers."""
+        return bool(self.drop_input_each or self.drop_each or (self.zoneout and self.training))
+
+    def tensors(self) -> list[Tensor]:
+        """All that the step depends on beside input and state."""
+        return [t for t in (*self.weights, self.dropped_input, self.dropped) if t is not None]
+
     def enter(self, x: Tensor) -> Tensor:
         """Input dropout of one step ``[B, D]`` or of all ``[B, T, D]``."""
         if self.dropped_input is not None:

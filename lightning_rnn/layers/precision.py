@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 
 Precision = Literal["ieee", "tf32"]
+
+
+def _backends() -> tuple[Any, ...]:
+    return torch.backends.cuda.matmul, torch.backends.cudnn.rnn, torch.backends.cudnn.conv  # type: ignore[attr-defined]
 
 
 def set_float32_precision(policy: Precision) -> None:
@@ -30,24 +34,23 @@ def set_float32_precision(policy: Precision) -> None:
     """
     if policy not in get_args(Precision):
         raise ValueError(f"the float32 precision must be one of {', '.join(get_args(Precision))}, got {policy!r}")
-    for backend in (torch.backends.cuda.matmul, torch.backends.cudnn.rnn, torch.backends.cudnn.conv):
+    for backend in _backends():
         backend.fp32_precision = policy
 
 
 def float32_precision() -> str:
     """The policy in force: ``ieee`` or ``tf32``, or ``mixed`` where engines differ (PyTorch's default)."""
-    matmul, fused = torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.rnn.fp32_precision
+    matmul, fused, _ = (backend.fp32_precision for backend in _backends())
     return str(matmul) if matmul == fused else "mixed"
 
 
 @contextmanager
 def use_float32_precision(policy: Precision) -> Iterator[None]:
     """The policy within a ``with``; backward must run inside it too."""
-    backends = (torch.backends.cuda.matmul, torch.backends.cudnn.rnn, torch.backends.cudnn.conv)
-    before = [backend.fp32_precision for backend in backends]
+    before = [backend.fp32_precision for backend in _backends()]
     set_float32_precision(policy)
     try:
         yield
     finally:
-        for backend, value in zip(backends, before, strict=True):
+        for backend, value in zip(_backends(), before, strict=True):
             backend.fp32_precision = value

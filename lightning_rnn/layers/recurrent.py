@@ -191,6 +191,8 @@ class RecurrentLayer(SequenceLayer):
 
     def initial_state(self, batch: int) -> State:
         """The state of ``batch`` rows before the first step: zeros, or the learned one."""
+        if self.start == "learned" and self.input_size is None:
+            raise ValueError(f"{type(self).__name__}: no learned initial state before the first input or build()")
         weight = self._dtype_and_device()
 
         def one(layer: int, suffix: str) -> State:
@@ -223,9 +225,13 @@ class RecurrentLayer(SequenceLayer):
         x, mask, reset_mask = self._turn(x), self._turn(mask), self._turn(reset_mask)
         self._check(x)
         self._valid(x, lengths, mask, reset_mask)
-        with torch.random.fork_rng(devices=[], enabled=self.training):
-            gates = bind(self._kind, collect(self, "_l0"), self.step_options, self.regularization, 1, self.training)
-        return self._choose(gates, reset_mask)
+        with torch.random.fork_rng(devices=[x.device] if x.is_cuda else [], enabled=self.training):
+            each = [collect(self, f"_l{layer}") for layer in range(self.num_layers)]
+            bound = [
+                bind(self._kind, weights, self.step_options, self.regularization, 1, self.training) for weights in each
+            ]
+        choices = [self._choose(gates, reset_mask) for gates in bound]
+        return max(choices, key=lambda choice: choice.engine == "scan")  # one layer in the loop is what takes the time
 
     def forward(
         self,
@@ -345,7 +351,7 @@ class RecurrentLayer(SequenceLayer):
         ]
 
     def _start(self, x: Tensor, state: State, size: int) -> State:
-        parts = (state,) if isinstance(state, Tensor) else tuple(state)
+        parts = tuple(state) if isinstance(state, (tuple, list)) else (state,)
         name = type(self).__name__
         if len(parts) != self._kind.states or not all(isinstance(part, Tensor) for part in parts):
             wanted = "an LSTMState(h, c)" if self._kind.states > 1 else "one tensor h"
@@ -365,7 +371,7 @@ class RecurrentLayer(SequenceLayer):
 
 
 def _members(layer: nn.Module, state: State, count: int, what: str) -> tuple[State, ...]:
-    if isinstance(state, (Tensor, LSTMState)) or len(state) != count:
+    if not isinstance(state, (tuple, list)) or isinstance(state, LSTMState) or len(state) != count:
         raise ValueError(f"{type(layer).__name__}: expected a state tuple of {count} {what}")
     return tuple(state)
 

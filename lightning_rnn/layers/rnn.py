@@ -12,6 +12,7 @@ from lightning_rnn.functional.scan import Stepper
 from lightning_rnn.layers.cell import Cell, first_tensor, like
 from lightning_rnn.layers.cells import StackedCells, check_cell, ready
 from lightning_rnn.layers.engines import Engine, EngineChoice
+from lightning_rnn.layers.gates import Gates
 from lightning_rnn.layers.options import TimeOptions
 from lightning_rnn.layers.sequence import SequenceLayer
 from lightning_rnn.types import Nest, RNNOutput
@@ -74,7 +75,9 @@ class RNN(SequenceLayer):
         return self
 
     def _ready(self, x: Nest, constants: Any = None) -> Stepper:
-        return ready(self.cell, x, first_tensor(x).shape[0], constants)
+        stepper = ready(self.cell, x, first_tensor(x).shape[0], constants)
+        self._check_size(x, stepper)
+        return stepper
 
     def explain(
         self,
@@ -87,7 +90,8 @@ class RNN(SequenceLayer):
         constants: Any = None,
     ) -> EngineChoice:
         """The engine that ``forward`` with these arguments runs on, and why."""
-        with torch.random.fork_rng(devices=[], enabled=self.training):
+        first = first_tensor(x)
+        with torch.random.fork_rng(devices=[first.device] if first.is_cuda else [], enabled=self.training):
             return self._choose(self._ready(self._turn(x), constants), reset_mask)
 
     def forward(
@@ -125,7 +129,6 @@ class RNN(SequenceLayer):
                 )
         valid = self._valid(first, lengths, mask, reset_mask)
         stepper = self._ready(x, constants)
-        self._check_size(x)
 
         def fresh() -> Nest:
             return like(self.initial_state(first.shape[0]), first)
@@ -138,14 +141,21 @@ class RNN(SequenceLayer):
         self._keep(ran.state)
         return RNNOutput(self._turn(self._order(ran.outputs)), ran.state, last, self._turn(self._order(ran.all_states)))
 
-    def _check_size(self, x: Nest) -> None:
+    def _check_size(self, x: Nest, stepper: Stepper) -> None:
+        name = type(self.cell).__name__
+        if isinstance(stepper, Gates) and not (isinstance(x, Tensor) and x.ndim == 3):
+            got = list(x.shape) if isinstance(x, Tensor) else type(x).__name__
+            raise ValueError(f"RNN: {name} expects x of shape [B, T, D], got {got}")
         wanted = getattr(self.cell, "input_size", None)
         if isinstance(self.cell, Cell) and isinstance(x, Tensor) and isinstance(wanted, int):
             got = self.cell.size_of(x)
             if got != wanted:
-                raise ValueError(f"RNN: {type(self.cell).__name__} expects inputs of {wanted} features, got {got}")
+                raise ValueError(f"RNN: {name} expects inputs of {wanted} features, got {got}")
             weight = next(self.cell.parameters(), None)
-            mixed = weight is not None and x.is_floating_point() and x.dtype != weight.dtype
+            if isinstance(stepper, Gates) and weight is not None and x.device != weight.device:
+                raise ValueError(f"RNN: x is on {x.device}, the weights are on {weight.device}")
+            number = isinstance(stepper, Gates) or x.is_floating_point()
+            mixed = weight is not None and number and x.dtype != weight.dtype
             if mixed and not torch.is_autocast_enabled(x.device.type):
                 raise TypeError(f"RNN: x is {x.dtype}, the weights are not; convert one of them with .to()")
 
@@ -156,6 +166,10 @@ class RNN(SequenceLayer):
         if len(leaves) != len(own):
             raise ValueError(f"RNN: the state of this cell has {len(own)} tensors, got {len(leaves)}")
         for mine, given in zip(own, leaves, strict=True):
+            if not isinstance(given, Tensor):
+                raise TypeError(f"RNN: a state is made of tensors, got {type(given).__name__}")
+            if mine.device != given.device:
+                raise ValueError(f"RNN: the state is on {given.device}, x on {mine.device}")
             if mine.shape != given.shape:
                 raise ValueError(f"RNN: expected a state of shape {list(mine.shape)}, got {list(given.shape)}")
             if (

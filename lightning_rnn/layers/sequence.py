@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
-from torch.utils.checkpoint import checkpoint
 
 from lightning_rnn.functional.masks import Valid, expand, fill_masked, turn
-from lightning_rnn.functional.scan import Ran, Resets, length_of
+from lightning_rnn.functional.scan import Ran, Resets
 from lightning_rnn.layers.cell import first_tensor, like
+from lightning_rnn.layers.chunks import run_chunks
 from lightning_rnn.layers.config import Configurable
 from lightning_rnn.layers.engines import Call, Engine, EngineChoice, choose, runner
 from lightning_rnn.layers.options import TimeOptions
@@ -105,13 +105,16 @@ class SequenceLayer(Configurable, nn.Module):
         """Between ``[B, T]`` and a ``time_major`` layer's ``[T, B]``."""
         if not self.time_options.time_major:
             return nest
-        return pytree.tree_map_only(Tensor, lambda leaf: leaf.transpose(0, 1), nest)
+        return pytree.tree_map_only(Tensor, lambda leaf: leaf.transpose(0, 1) if leaf.ndim > 1 else leaf, nest)
 
     def _valid(self, x: Tensor, lengths: Tensor | None, mask: Tensor | None, reset_mask: Tensor | None) -> Valid | None:
         """Which steps are real. Shapes and dtypes are checked here, before any kernel: kernels do not check."""
         name = type(self).__name__
         if lengths is not None and mask is not None:
             raise ValueError(f"{name}: give lengths or mask, not both")
+        for what, given in (("lengths", lengths), ("mask", mask), ("reset_mask", reset_mask)):
+            if given is not None and not isinstance(given, Tensor):
+                raise TypeError(f"{name}: {what} must be a tensor, got {type(given).__name__}")
         if lengths is not None:
             if lengths.shape != x.shape[:1]:
                 raise ValueError(f"{name}: expected lengths of shape [{x.shape[0]}], got {list(lengths.shape)}")
@@ -134,8 +137,8 @@ class SequenceLayer(Configurable, nn.Module):
             if given.device != x.device:
                 raise ValueError(f"{name}: {what} is on {given.device}, x on {x.device}")
         valid = Valid.of(x.shape[1], lengths, mask)
-        if valid is not None and self.time_options.return_all_states:
-            return Valid(valid.mask)  # states of padding are wanted too, at their own time
+        if valid is not None and (self.time_options.return_all_states or reset_mask is not None):
+            return Valid(valid.mask)  # what happens at padding, states or starts of episodes, has its own time
         return valid
 
     def _choose(self, stepper: object, reset_mask: Tensor | None) -> EngineChoice:
@@ -172,7 +175,7 @@ class SequenceLayer(Configurable, nn.Module):
         time = self.time_options
         host = torch.autograd.graph.save_on_cpu(first_tensor(x).is_cuda) if time.offload else nullcontext()
         with host:
-            ran = run_chunks(run, stepper, x, state, ordered, resets, time)
+            ran = run_chunks(run, stepper, x, state, ordered, resets, time.return_all_states, time.checkpoint)
         outputs, all_states = ran.outputs, ran.all_states
         if reverse:
             outputs, all_states = pytree.tree_map_only(Tensor, lambda leaf: turn(leaf, valid), (outputs, all_states))
@@ -190,40 +193,3 @@ class SequenceLayer(Configurable, nn.Module):
         if not self.reverse or self.time_options.keep_order:
             return outputs
         return pytree.tree_map_only(Tensor, lambda leaf: leaf.flip(1), outputs)
-
-
-def run_chunks(
-    run: Callable[..., Ran],
-    stepper: Any,
-    x: Nest,
-    state: Nest,
-    valid: Valid | None,
-    resets: Resets | None,
-    time: TimeOptions,
-) -> Ran:
-    """An engine over all steps, or chunk by chunk with ``checkpoint``: backward computes a chunk again."""
-    steps, size = length_of(x), time.checkpoint
-    if size is None or size >= steps:
-        return run(stepper, x, state, valid, resets, time.return_all_states)
-    leaves, spec = pytree.tree_flatten(x)
-    parts = zip(*[leaf.split(size, dim=1) for leaf in leaves], strict=True)
-    rans = []
-    for i, part in enumerate(parts):
-        start, stop = i * size, min((i + 1) * size, steps)
-        ran = checkpoint(
-            run,
-            stepper,
-            pytree.tree_unflatten(list(part), spec),
-            state,
-            None if valid is None else valid.chunk(start, stop),
-            None if resets is None else Resets(resets.mask[:, start:stop], resets.state),
-            time.return_all_states,
-            use_reentrant=False,
-        )
-        state = ran.state
-        rans.append(ran)
-    outputs = pytree.tree_map(lambda *leaves: torch.cat(leaves, dim=1), *[ran.outputs for ran in rans])
-    kept = None
-    if time.return_all_states:
-        kept = pytree.tree_map(lambda *leaves: torch.cat(leaves, dim=1), *[ran.all_states for ran in rans])
-    return Ran(outputs, state, kept)
