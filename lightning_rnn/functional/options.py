@@ -17,7 +17,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
     "relu": torch.relu,
     "sigmoid": torch.sigmoid,
-    "hard_sigmoid": F.hardsigmoid,  # relu6(x + 3) / 6: Keras 3 and torch
+    "hard_sigmoid": lambda x: F.relu6(x + 3) / 6,  # Keras 3; F.hardsigmoid has its gradient in float32 alone
     "hard_sigmoid_keras2": lambda x: torch.clamp(0.2 * x + 0.5, 0, 1),  # Keras 2, TF1, ONNX
     "linear": lambda x: x,
     "elu": F.elu,

@@ -163,7 +163,7 @@ def _bidirectional(config: Config) -> nn.Module:
     backward = dict(given) if given else forward | {"config": forward["config"] | {"go_backwards": True}}
     backward["config"] = backward["config"] | {"zero_output_for_mask": forward["config"]["zero_output_for_mask"]}
     both: list[Any] = [layer_from_config(forward), layer_from_config(backward)]
-    return Bidirectional(both[0], config.get("merge_mode"), both[1])
+    return Bidirectional(both[0], config.get("merge_mode", "concat"), both[1])
 
 
 def _conv(cls: Any, dimensions: int) -> Callable[[Config], nn.Module]:
