@@ -20,7 +20,7 @@ from lightning_rnn.errors import CheckpointError
 from lightning_rnn.interop.keras import get_weights, layer_from_config, load_model, set_weights, state_from_keras
 from lightning_rnn.layers import RNN, Bidirectional
 
-# Off TensorFlow, Keras multiplies matrices of float64 in float32: for 1e-10 its torch backend must keep what it is given.
+# Off TensorFlow, Keras multiplies matrices of float64 in float32: for 1e-10 it must keep what it is given.
 keras.src.backend.common.dtypes.BIT64_TO_BIT32_DTYPE["float64"] = "float64"
 # Keras' own: its variables lack an argument that NumPy 2 asks for
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -31,6 +31,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "mish": F.mish,
     "exponential": torch.exp,
     "hard_tanh": F.hardtanh,
+    "softmax": lambda x: x.softmax(-1),
 }
 
 

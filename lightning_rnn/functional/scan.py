@@ -39,10 +39,19 @@ class Ran(NamedTuple):
     all_states: Nest = None
 
 
+def in_order(nest: Nest, like: Nest) -> Nest:
+    """A nest with the keys of its dicts in the order of ``like``, as leaves are met in the order of keys."""
+    if isinstance(nest, dict) and isinstance(like, dict) and nest.keys() == like.keys():
+        return {key: in_order(nest[key], like[key]) for key in like}
+    if type(nest) in (list, tuple) and isinstance(like, (list, tuple)) and len(nest) == len(like):
+        return type(nest)(in_order(a, b) for a, b in zip(nest, like, strict=True))
+    return nest
+
+
 def choose_rows(mask: Tensor, new: Nest, old: Nest) -> Nest:
     """``new`` in the rows where ``mask [B]`` is True, else ``old``, for every tensor of a nest."""
     leaves, spec = pytree.tree_flatten(new)
-    pairs = zip(leaves, pytree.tree_leaves(old), strict=True)
+    pairs = zip(leaves, pytree.tree_leaves(in_order(old, new)), strict=True)
     return pytree.tree_unflatten([torch.where(expand(mask, a), a, b.to(a.dtype)) for a, b in pairs], spec)
 
 

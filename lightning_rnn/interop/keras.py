@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 from lightning_rnn.errors import CheckpointError
 from lightning_rnn.functional import StepOptions
 from lightning_rnn.functional.options import ACTIVATIONS
-from lightning_rnn.interop.keras_layers import Activate, BatchNorm, ChannelsLast, Dense, LayerNorm, Repeat
+from lightning_rnn.interop.keras_layers import Activate, BatchNorm, ChannelsLast, Dense, LayerNorm, Output, Repeat
 from lightning_rnn.interop.keras_weights import from_arrays, leaves, to_arrays
 from lightning_rnn.layers import (
     GRU,
@@ -73,7 +73,17 @@ def layer_from_config(config: Config) -> nn.Module:
         raise ValueError(
             f"no counterpart for the Keras layer {config.get('class_name')!r}; known: {', '.join(_BUILDERS)}"
         )
-    return _BUILDERS[name](dict(config.get("config", {})))
+    options = dict(config.get("config", {}))
+    if "axis" in options:
+        options["axis"] = _from_end(options["axis"], config.get("build_config"))
+    return _BUILDERS[name](options)
+
+
+def _from_end(axis: Any, built: Config | None) -> Any:
+    """-1 for the last axis: Keras 2 writes its number, which the shape that the layer was built with tells."""
+    axis = axis[0] if isinstance(axis, (list, tuple)) and len(axis) == 1 else axis
+    shape = (built or {}).get("input_shape")
+    return -1 if isinstance(axis, int) and shape and axis == len(shape) - 1 else axis
 
 
 def _activation(config: Config, key: str = "activation", default: str | None = "tanh") -> str:
@@ -158,12 +168,35 @@ def _bidirectional(config: Config) -> nn.Module:
     """Keras sets ``zero_output_for_mask`` of both directions to the layer's ``return_sequences``."""
     forward = dict(config["layer"])
     options = forward["config"]
+    if options.get("go_backwards"):
+        raise ValueError(
+            "Bidirectional: Keras merges the outputs of a forward layer with go_backwards in the order of processing, "
+            "which has no counterpart; make it the backward_layer"
+        )
     forward["config"] = options | {"zero_output_for_mask": options.get("return_sequences", False)}
     given = config.get("backward_layer")
     backward = dict(given) if given else forward | {"config": forward["config"] | {"go_backwards": True}}
     backward["config"] = backward["config"] | {"zero_output_for_mask": forward["config"]["zero_output_for_mask"]}
     both: list[Any] = [layer_from_config(forward), layer_from_config(backward)]
-    return Bidirectional(both[0], config.get("merge_mode", "concat"), both[1])
+    merge = config.get("merge_mode", "concat")
+    if isinstance(both[0], ChannelsLast):
+        inside: list[Any] = [layer.layer for layer in both]
+        return ChannelsLast(Bidirectional(inside[0], merge, inside[1]))
+    return Bidirectional(both[0], merge, both[1])
+
+
+def _time_distributed(config: Config) -> nn.Module:
+    inner = config["layer"]
+    layer = layer_from_config(inner)
+    if inner["class_name"] in RECURRENT:
+        layer = Output(layer, _returns_sequences(inner))
+    return TimeDistributed(layer)
+
+
+def _returns_sequences(config: Config) -> bool:
+    options = config["config"]
+    inner = options["layer"]["config"] if config["class_name"] == "Bidirectional" else options
+    return bool(inner.get("return_sequences", False))
 
 
 def _conv(cls: Any, dimensions: int) -> Callable[[Config], nn.Module]:
@@ -245,7 +278,7 @@ _BUILDERS: dict[str, Callable[[Config], nn.Module]] = {
     "StackedRNNCells": _stack,
     "RNN": _rnn,
     "Bidirectional": _bidirectional,
-    "TimeDistributed": lambda config: TimeDistributed(layer_from_config(config["layer"])),
+    "TimeDistributed": _time_distributed,
     "ConvLSTM1D": _conv(ConvLSTM1d, 1),
     "ConvLSTM2D": _conv(ConvLSTM2d, 2),
     "ConvLSTM3D": _conv(ConvLSTM3d, 3),
@@ -388,6 +421,9 @@ def load_model(path: str | Path) -> Sequential:
     try:
         with zipfile.ZipFile(path) as archive:
             config = json.loads(archive.read("config.json"))
+            if "metadata.json" in archive.namelist():
+                version = json.loads(archive.read("metadata.json")).get("keras_version", "")
+                config = _with_keras2_names(config) if version.startswith("2.") else config
             stored = h5py.File(io.BytesIO(archive.read("model.weights.h5")), "r")
     except (OSError, KeyError, zipfile.BadZipFile, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read as a .keras file: {error}") from error
@@ -403,6 +439,15 @@ def load_model(path: str | Path) -> Sequential:
         if arrays:
             set_weights(layer, arrays)
     return model.eval()
+
+
+def _with_keras2_names(config: Any) -> Any:
+    """A nested config of Keras 2: its ``hard_sigmoid`` is another function than Keras 3's."""
+    if isinstance(config, dict):
+        return {key: _with_keras2_names(value) for key, value in config.items()}
+    if isinstance(config, list):
+        return [_with_keras2_names(value) for value in config]
+    return "hard_sigmoid_keras2" if config == "hard_sigmoid" else config
 
 
 def _groups(group: Any, entry: Config) -> Iterator[Any]:

@@ -129,5 +129,18 @@ class ChannelsLast(nn.Module):
         if state is not None:
             state = pytree.tree_map(lambda leaf: leaf.movedim(-1, 1), state)
         ran = self.layer(x.movedim(-1, 2), state, **options)
-        final = pytree.tree_map(lambda leaf: leaf.movedim(1, -1), ran.state)
-        return RNNOutput(ran.sequence.movedim(2, -1), final, ran.last.movedim(1, -1))
+        outputs = pytree.tree_map(lambda leaf: leaf.movedim(2, -1), ran.sequence)
+        final, last = pytree.tree_map(lambda leaf: leaf.movedim(1, -1), (ran.state, ran.last))
+        return RNNOutput(outputs, final, last)
+
+
+class Output(nn.Module):
+    """What a Keras layer gives of a recurrent layer's output: that of all steps, or the last."""
+
+    def __init__(self, layer: nn.Module, sequences: bool) -> None:
+        super().__init__()
+        self.layer, self.sequences = layer, sequences
+
+    def forward(self, x: Tensor) -> Tensor:
+        ran: RNNOutput = self.layer(x)
+        return ran.sequence if self.sequences else ran.last

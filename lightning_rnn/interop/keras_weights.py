@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_rnn.functional import Weights
-from lightning_rnn.interop.keras_layers import BatchNorm, ChannelsLast, Dense, LayerNorm, Normalize
+from lightning_rnn.interop.keras_layers import BatchNorm, ChannelsLast, Dense, LayerNorm, Normalize, Output
 from lightning_rnn.layers import (
     RNN,
     Bidirectional,
@@ -48,7 +48,7 @@ def leaves(layer: Any) -> Iterator[Leaf]:
     elif isinstance(layer, StackedCells):
         for cell in layer.cells:
             yield from leaves(cell)
-    elif isinstance(layer, (TimeDistributed, ChannelsLast)):
+    elif isinstance(layer, (TimeDistributed, ChannelsLast, Output)):
         yield from leaves(layer.layer)
     elif _handler(layer) is not None:
         yield Leaf(layer)

@@ -46,9 +46,7 @@ def layer_from_config(config: Config) -> RNN:
             whose device is left to ``.to()``.
 
     Returns:
-        A layer called as ``layer(x, state, lengths=sequence_length)``. The two directions of
-        ``tf.nn.bidirectional_dynamic_rnn`` are ``Bidirectional(layer, None, RNN(cell, reverse=True,
-        zero_output_for_mask=True))``, with the cell from :func:`cell_from_config`.
+        A layer called as ``layer(x, state, lengths=sequence_length)``.
 
     Raises:
         ValueError: an unknown cell, or an option that there is no counterpart for.
@@ -59,6 +57,22 @@ def layer_from_config(config: Config) -> RNN:
         torch.Size([1, 7, 2])
     """
     return RNN(cell_from_config(config), zero_output_for_mask=True)
+
+
+def bidirectional_from_config(forward: Config, backward: Config | None = None) -> Bidirectional:
+    """``tf.nn.bidirectional_dynamic_rnn`` over two cells: outputs and states are pairs ``(forward, backward)``.
+
+    Args:
+        forward: of the cell from start to end, as in :func:`layer_from_config`.
+        backward: of the cell from end to start; None: as ``forward``.
+
+    Example:
+        >>> layer = bidirectional_from_config({"class_name": "GRUCell", "config": {"num_units": 4}})
+        >>> [output.shape for output in layer(torch.zeros(1, 7, 3)).sequence]
+        [torch.Size([1, 7, 4]), torch.Size([1, 7, 4])]
+    """
+    behind = RNN(cell_from_config(backward or forward), reverse=True, zero_output_for_mask=True)
+    return Bidirectional(layer_from_config(forward), None, behind)
 
 
 def cell_from_config(config: Config) -> Cell:
@@ -140,8 +154,10 @@ def _cells(layer: nn.Module) -> Iterator[GateCell]:
     elif isinstance(layer, (RNN, DropoutWrapper, ResidualWrapper)):
         yield from _cells(layer.cell)
     elif isinstance(layer, Bidirectional):
-        yield from _cells(layer.layer)
-        yield from _cells(layer.backward_layer)
+        forward, backward = list(_cells(layer.layer)), list(_cells(layer.backward_layer))
+        for one, other in zip(forward, backward, strict=False):  # a direction that the wrapper made lacks it
+            vars(other).setdefault("forget_bias", vars(one).get("forget_bias", 1.0))
+        yield from forward + backward
     elif isinstance(layer, StackedCells):
         for cell in layer.cells:
             yield from _cells(cell)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from lightning_rnn.functional.scan import Stepper
+from lightning_rnn.functional.scan import Stepper, in_order
 from lightning_rnn.layers.cell import Cell, first_tensor, like
 from lightning_rnn.layers.cells import StackedCells, check_cell, ready
 from lightning_rnn.layers.engines import Engine, EngineChoice
@@ -161,8 +161,9 @@ class RNN(SequenceLayer):
 
     def _like_initial(self, state: Nest, fresh: Any) -> Nest:
         """A given state, in the structure of the cell's own and with its shapes."""
-        own, spec = pytree.tree_flatten(fresh())
-        leaves = pytree.tree_leaves(state)
+        start = fresh()
+        own, spec = pytree.tree_flatten(start)
+        leaves = pytree.tree_leaves(in_order(state, start))
         if len(leaves) != len(own):
             raise ValueError(f"RNN: the state of this cell has {len(own)} tensors, got {len(leaves)}")
         for mine, given in zip(own, leaves, strict=True):

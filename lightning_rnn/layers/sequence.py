@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from lightning_rnn.functional.masks import Valid, expand, fill_masked, turn
-from lightning_rnn.functional.scan import Ran, Resets
+from lightning_rnn.functional.scan import Ran, Resets, in_order
 from lightning_rnn.layers.cell import first_tensor, like
 from lightning_rnn.layers.chunks import run_chunks
 from lightning_rnn.layers.config import Configurable
@@ -59,7 +59,7 @@ class SequenceLayer(Configurable, nn.Module):
             return
         with torch.no_grad():
             if values is not None:
-                arrays = [torch.as_tensor(leaf) for leaf in pytree.tree_leaves(values)]
+                arrays = [torch.as_tensor(leaf) for leaf in pytree.tree_leaves(in_order(values, self.initial_state(1)))]
                 spec = pytree.tree_structure(self.initial_state(1))
                 if len(arrays) != spec.num_leaves:
                     raise ValueError(f"{name}: expected {spec.num_leaves} arrays of state, got {len(arrays)}")

@@ -172,7 +172,7 @@ def shift_images(x: Tensor, most: int) -> Tensor:
 
 
 def distort_images(x: Tensor, most: float) -> Tensor:
-    """Each image ``[B, T, D]`` turned, stretched and sheared at random: its axes move by up to a share of their length."""
+    """Each image ``[B, T, D]`` turned, stretched and sheared at random: its axes move by up to this share."""
     axes = torch.eye(2, 3, device=x.device).repeat(len(x), 1, 1)
     axes[:, :, :2] += (2 * torch.rand(len(x), 2, 2, device=x.device) - 1) * most
     grid = nn.functional.affine_grid(axes, [len(x), 1, *x.shape[1:]], align_corners=False)

@@ -19,7 +19,7 @@ from lightning_rnn.data import LabelledText, TimeSeries
 from lightning_rnn.errors import CheckpointError, ConfigError, DataError
 from lightning_rnn.types import SequenceBatch
 from tasks.sequence_classification import ClassificationData, SequenceClassifier
-from tasks.sequence_classification.network import shift_images
+from tasks.sequence_classification.network import distort_images, shift_images
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 DIGITS = f"--config {CONFIGS}/sequence_classification/digits.yaml"
@@ -141,6 +141,7 @@ def test_pooling_and_cells_train(tmp_path: Path) -> None:
             label_smoothing=0.1,
             class_weights="balanced",
             shift=1,
+            distort=0.1,
         )
         trainer = pl.Trainer(
             max_epochs=1,
@@ -184,6 +185,15 @@ def test_training_loss_ignores_padding_with_convolutions() -> None:
     longer = torch.cat([inputs, torch.rand(6, 5, 8)], dim=1)
     losses = [module.train().step(SequenceBatch(x, targets, lengths)).loss for x in (inputs, longer)]
     torch.testing.assert_close(losses[0], losses[1])
+
+
+def test_distortion_keeps_the_middle_and_moves_the_rest() -> None:
+    image = torch.zeros(8, 9, 9)
+    image[:, 4, 4] = 1.0
+    assert torch.equal(distort_images(image, 0.0), image)
+    torch.testing.assert_close(distort_images(image, 0.2)[:, 4, 4], torch.ones(8))
+    image = torch.rand(8, 9, 9)
+    assert len(torch.unique(distort_images(image[:1].expand(8, -1, -1), 0.2).flatten(1), dim=0)) == 8
 
 
 def test_shift_moves_whole_images() -> None:
