@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from lightning_rnn import GRU, LSTM, LSTMState, RNNOutput, SimpleRNN
 from lightning_rnn.functional import StepOptions, sequence_mask
-from lightning_rnn.layers import RecurrentLayer
+from lightning_rnn.layers import RecurrentLayer, TimeOptions
 
 B, T, D, H = 5, 7, 3, 4
 LAYERS: list[tuple[type[RecurrentLayer], Any]] = [
@@ -128,6 +128,26 @@ def test_gradient_at_padding_is_zero(cls: type[RecurrentLayer], engine: Any) -> 
 
 
 @ours
+@pytest.mark.parametrize("time_major", [False, True])
+def test_packed_and_nested_rows(cls: type[RecurrentLayer], time_major: bool) -> None:
+    layer = build(cls, bidirectional=True, time_options=TimeOptions(time_major=time_major))
+    rows = [torch.randn(n, D, dtype=torch.float64) for n in (3, 7, 1)]
+    padded, lengths = torch.nn.utils.rnn.pad_sequence(rows, batch_first=not time_major), torch.tensor([3, 7, 1])
+    expected = layer(padded, lengths=lengths)
+    sequence = expected.sequence.transpose(0, 1) if time_major else expected.sequence
+    packed = layer(torch.nn.utils.rnn.pack_sequence(rows, enforce_sorted=False))
+    nested = layer(torch.nested.nested_tensor(rows, layout=torch.jagged))
+    back, sizes = pad_packed_sequence(packed.sequence, batch_first=True)
+    assert sizes.tolist() == [3, 7, 1]
+    for i, row in enumerate(nested.sequence.unbind()):
+        torch.testing.assert_close(row, sequence[i, : len(rows[i])])
+        torch.testing.assert_close(back[i, : len(rows[i])], sequence[i, : len(rows[i])])
+    for output in (packed, nested):
+        states = RNNOutput(expected.sequence, output.state, output.last)
+        torch.testing.assert_close(leaves(states), leaves(expected))
+
+
+@ours
 @engines
 def test_chunks_with_carried_state_equal_one_run(cls: type[RecurrentLayer], engine: Any) -> None:
     layer = build(cls, num_layers=2, engine=engine)
@@ -211,7 +231,10 @@ def test_initializers(cls: type[RecurrentLayer], initializer: Any) -> None:
 
 
 def test_activation_other_than_tanh() -> None:
-    layer, reference = SimpleRNN(D, H, step_options=StepOptions(activation="relu")), torch.nn.RNN(D, H, nonlinearity="relu", batch_first=True)
+    layer, reference = (
+        SimpleRNN(D, H, step_options=StepOptions(activation="relu")),
+        torch.nn.RNN(D, H, nonlinearity="relu", batch_first=True),
+    )
     reference.load_state_dict(layer.state_dict())
     x = torch.randn(B, T, D)
     torch.testing.assert_close(layer(x).sequence, reference(x)[0])

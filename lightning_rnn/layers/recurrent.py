@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from lightning_rnn.functional import StepOptions
 from lightning_rnn.functional.masks import Valid
@@ -26,6 +28,7 @@ from lightning_rnn.layers.gates import (
 )
 from lightning_rnn.layers.initializers import Initializer
 from lightning_rnn.layers.options import Regularization, TimeOptions
+from lightning_rnn.layers.packing import is_ragged, unpack
 from lightning_rnn.layers.sequence import SequenceLayer
 from lightning_rnn.types import LSTMState, RNNOutput, State
 
@@ -235,7 +238,7 @@ class RecurrentLayer(SequenceLayer):
 
     def forward(
         self,
-        x: Tensor,
+        x: Tensor | PackedSequence,
         state: State | None = None,
         *,
         lengths: Tensor | None = None,
@@ -245,7 +248,8 @@ class RecurrentLayer(SequenceLayer):
         """Run over a batch.
 
         Args:
-            x: ``[B, T, D]`` in the dtype of the weights; ``T = 0`` is legal.
+            x: ``[B, T, D]`` in the dtype of the weights; ``T = 0`` is legal. A ``PackedSequence`` or a jagged nested
+                tensor brings its lengths along, and ``RNNOutput.sequence`` is one too.
             state: initial state in the structure of ``RNNOutput.state``, each tensor ``[B, H]``; None: the kept one of
                 a ``stateful`` layer, else that of :meth:`initial_state`.
             lengths: integers ``[B]``, valid steps of each row, padding on the right; 0 is legal.
@@ -257,6 +261,18 @@ class RecurrentLayer(SequenceLayer):
                 be waited for), both ``lengths`` and ``mask``, or the ``engine`` asked for cannot run the call.
             TypeError: wrong dtype of ``x``, ``state``, ``lengths`` or ``mask``.
         """
+        if is_ragged(x):
+            if lengths is not None or mask is not None or reset_mask is not None:
+                raise ValueError(f"{type(self).__name__}: packed or nested rows have their lengths; give no others")
+            padded, lengths, pack = unpack(x)
+            output = self.forward(self._turn(padded), state, lengths=lengths)
+            return replace(output, sequence=pack(self._turn(output.sequence)))  # type: ignore[arg-type]
+        assert isinstance(x, Tensor)
+        return self._padded(x, state, lengths, mask, reset_mask)
+
+    def _padded(
+        self, x: Tensor, state: State | None, lengths: Tensor | None, mask: Tensor | None, reset_mask: Tensor | None
+    ) -> RNNOutput:
         x, mask, reset_mask = self._turn(x), self._turn(mask), self._turn(reset_mask)
         self._check(x)
         valid = self._valid(x, lengths, mask, reset_mask)
