@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -92,7 +93,7 @@ def step(kind: str, w: dict[str, Any], o: StepOptions, x: Tensor, old: list[Tens
     if kind == "gru":
         if o.layer_norm == "haste":
             a, r = norm(a, w["norm_ih_weight"]), norm(r, w["norm_hh_weight"])
-        (x_r, x_z, x_n), (h_r, h_z, h_n) = (a + b_x).split(size), (r + b_h).split(size)
+        (x_r, x_z, x_n), (h_r, h_z, h_n) = (a + b_x).chunk(3), (r + b_h).chunk(3)
         gate, z = sigma(x_r + h_r), sigma(x_z + h_z)
         inner = gate * h_n if o.reset_after else u[2] @ (gate * h * drop[2]) + b_h[2 * size :]
         return [(1 - z) * phi(x_n + inner) + z * h]
@@ -104,9 +105,9 @@ def step(kind: str, w: dict[str, Any], o: StepOptions, x: Tensor, old: list[Tens
         a, r = norm(a, w["norm_ih_weight"]), norm(r, w["norm_hh_weight"])
     total = a + r
     if o.layer_norm == "basic":
-        each = [norm(part, None, eps=1e-12) for part in total.split(size)]
+        each = [norm(part, None, eps=1e-12) for part in total.chunk(4)]
         total = torch.cat(each) * w["norm_hh_weight"] + w["norm_hh_bias"]
-    i, f, g, out = (total + b_x + b_h).split(size)
+    i, f, g, out = (total + b_x + b_h).chunk(4)
     if o.peephole:
         i, f = i + w["weight_ch"][0] * c, f + w["weight_ch"][1] * c
     c = sigma(f) * c + sigma(i) * phi(g)
@@ -216,7 +217,7 @@ STRUCTURES: dict[str, dict[str, Any]] = {
 
 
 @ours
-@calls
+@pytest.mark.parametrize("call", ["all valid", "lengths", "holes"])
 @pytest.mark.parametrize("structure", STRUCTURES)
 def test_structures_equal_the_equations(cls: type[RecurrentLayer], call: str, structure: str) -> None:
     layer = cls(D, **({"hidden_size": H} | STRUCTURES[structure]))
@@ -232,6 +233,32 @@ def test_structures_equal_the_equations(cls: type[RecurrentLayer], call: str, st
 @pytest.mark.parametrize("call", ["lengths", "holes"])
 def test_residual_of_the_input_both_ways(cls: type[RecurrentLayer], call: str) -> None:
     compare(cls(6, 3, 2, bidirectional=True, residual=True), CALLS[call], given=True, width=6)
+
+
+@ours
+@pytest.mark.parametrize("engine", ["fused", "scan"])
+@pytest.mark.parametrize("ways", [{"reverse": True}, {"num_layers": 2, "bidirectional": True, "residual": True}])
+def test_what_masked_steps_hold_reaches_nothing(cls: Any, engine: str, ways: dict[str, Any]) -> None:
+    layer = cls(D, H, engine=engine, **ways).double()
+    x = rand(B, T, D)
+    dirty = torch.where(HOLES.unsqueeze(2), x, torch.nan).requires_grad_()
+    output = layer(dirty, mask=HOLES)
+    close(output, layer(x, mask=HOLES))
+    output.sequence.sum().backward()
+    assert all(bool(p.grad.isfinite().all()) for p in [dirty, *layer.parameters()])
+    assert dirty.grad is not None and bool((dirty.grad[~HOLES] == 0).all())
+
+
+@ours
+def test_learned_states_start_at_zero(cls: Any) -> None:
+    layer = cls(D, H, 2, bidirectional=True, initial_state="learned")
+    starts = [p for name, p in layer.named_parameters() if name.startswith(("h0", "c0"))]
+    assert len(starts) == (8 if cls is LSTM else 4)
+    for parameter in starts:
+        torch.nn.init.ones_(parameter)
+    close(layer.initial_state(B), pytree.tree_map(torch.ones_like, layer.initial_state(B)))
+    layer.reset_parameters()
+    assert not any(bool(parameter.any()) for parameter in starts)
 
 
 def squash(v: Tensor) -> Tensor:
@@ -307,7 +334,7 @@ def episodes(layer: RecurrentLayer, x: Tensor, given: Any, valid: Tensor, resets
     """One row, its episodes run apart. Each starts anew but at the row's own ends, where it has the given state."""
     cuts = [0, *(t for t in range(1, T) if resets[t]), T]
     parts, finals = [], []
-    for start, stop in zip(cuts, cuts[1:], strict=False):
+    for start, stop in pairwise(cuts):
         forward, backward = start == 0 and not resets[0], stop == T
         fresh = layer.initial_state(1)
 
@@ -335,8 +362,7 @@ KEEP = TimeOptions(keep_order=True)
 
 
 @ours
-@calls
-@pytest.mark.parametrize("start", ["zeros", "learned"])
+@pytest.mark.parametrize(("call", "start"), [("all valid", "learned"), ("lengths", "zeros"), ("holes", "learned")])
 @pytest.mark.parametrize("ways", [{}, {"reverse": True, "time_options": KEEP}, {"bidirectional": True}])
 def test_reset_mask_runs_episodes_apart(cls: type[RecurrentLayer], call: str, start: Any, ways: dict[str, Any]) -> None:
     layer = cls(D, H, 2, initial_state=start, **ways).double()
@@ -424,7 +450,9 @@ def plain_of(layer: Any, name: str) -> Any:
 @ours
 @calls
 @pytest.mark.parametrize("ways", [{}, {"reverse": True}, {"reverse": True, "keep": True}, {"bidirectional": True}])
-def test_states_of_all_steps_are_those_of_every_part(cls: type[RecurrentLayer], call: str, ways: dict[str, Any]) -> None:
+def test_states_of_all_steps_are_those_of_every_part(
+    cls: type[RecurrentLayer], call: str, ways: dict[str, Any]
+) -> None:
     ways = dict(ways)
     time = TimeOptions(return_all_states=True, keep_order=ways.pop("keep", False))
     layer = cls(D, H, time_options=time, **ways).double()
@@ -494,7 +522,7 @@ def test_a_cell_over_time_is_the_layer(index: int, ways: dict[str, Any], noise: 
     rnn.load_state_dict({f"cell.{name.removesuffix('_l0')}": v for name, v in layer.state_dict().items()})
     x, resets = rand(B, T, D), torch.rand(B, T) < 0.3
     state = random_like(layer.initial_state(B))
-    for call in ({}, {"lengths": LENGTHS}, {"mask": HOLES}, {"mask": LEFT, "reset_mask": resets}):
+    for call in ({"lengths": LENGTHS}, {"mask": LEFT, "reset_mask": resets}):
         assert layer.explain(x, state, **call) == rnn.explain(x, state, **call)
         for given in (None, state):
             torch.manual_seed(1)

@@ -20,19 +20,16 @@ class Cell(Configurable, nn.Module, ABC):
     :meth:`initial_state` and either :meth:`step` or ``forward``; :meth:`create` makes the parameters, once the size of
     the input is known: at construction, or, where ``input_size`` is None, at the first call or :meth:`build`.
 
-    Any ``nn.Module`` with ``forward(x_t, state)`` and ``initial_state(batch)`` serves as a cell too.
-
-    Args:
-        input_size: features of the input, ``D``; None: taken from the first input.
+    Its constructor ends with ``self.build(input_size)``, where None waits for the first input. Any ``nn.Module`` with
+    ``forward(x_t, state)`` and ``initial_state(batch)`` serves as a cell too.
     """
 
     input_size: Any
 
-    def __init__(self, input_size: Any = None) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.input_size = None
         self._built = False
-        self._wanted = input_size
 
     def build(self, input_size: Any) -> Self:
         """Make the parameters for inputs of this size; None waits for the first call."""
@@ -40,6 +37,13 @@ class Cell(Configurable, nn.Module, ABC):
             self.input_size, self._built = input_size, True
             self.create(input_size)
         return self
+
+    def build_for(self, x: Nest) -> None:
+        """Make the parameters, if they are not there yet, as a first input asks: its size, dtype and device."""
+        size, there = self.size_of(x), self._built
+        self.build(size)
+        if self._built and not there:
+            follow(self, first_tensor(x))
 
     def create(self, input_size: Any) -> None:
         """Register the parameters. A cell without any has nothing to do."""
@@ -66,7 +70,7 @@ class Cell(Configurable, nn.Module, ABC):
 
     def forward(self, x: Nest, state: Nest | None = None) -> tuple[Nest, Nest]:
         """One step: ``(output, new state)``; no state is the initial one."""
-        self.build(self.size_of(x))
+        self.build_for(x)
         batch = first_tensor(x).shape[0]
         if state is None:
             state = like(self.initial_state(batch), first_tensor(x))
@@ -77,6 +81,12 @@ class Cell(Configurable, nn.Module, ABC):
         """Zeros with the parameters' dtype and device."""
         parameter = next(self.parameters(), None)
         return torch.zeros(shape) if parameter is None else parameter.new_zeros(shape)
+
+
+def follow(module: nn.Module, x: Tensor) -> None:
+    """Move new parameters to the device of their first input and, outside of autocast, to its floating dtype."""
+    floating = x.is_floating_point() and not torch.is_autocast_enabled(x.device.type)
+    module.to(x.device, x.dtype if floating else None)
 
 
 def first_tensor(x: Nest) -> Tensor:

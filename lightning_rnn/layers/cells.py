@@ -218,7 +218,7 @@ def ready(cell: Any, x: Nest, batch: int, constants: Any = None) -> Stepper:
     """A cell, or any module that serves as one, ready for a call."""
     stepwise = isinstance(cell, Cell) and type(cell).forward is Cell.forward
     if constants is None and stepwise:
-        cell.build(cell.size_of(x))
+        cell.build_for(x)
         stepper: Stepper = cell.bind(x, batch)
         return stepper
     return Foreign(cell, constants)

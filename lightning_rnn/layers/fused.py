@@ -166,17 +166,22 @@ class _TwiceDifferentiable(torch.autograd.Function):
         return None, *_match(ctx.outputs, ctx.inner, grads, retain_graph=True)
 
 
+def _dense(tensor: Tensor) -> Tensor:
+    """A copy in the order of memory that the compiler is told of; kernels return time first."""
+    return tensor.clone(memory_format=torch.contiguous_format)
+
+
 @torch.library.custom_op("lightning_rnn::fused", mutates_args=())
 def _fused(name: str, tensors: list[Tensor]) -> list[Tensor]:
     """The kernel as one opaque operation for ``torch.compile``, which would unroll it otherwise."""
     with torch.no_grad():
-        return [output.clone() for output in _kernel(name, tensors)]
+        return [_dense(output) for output in _kernel(name, tensors)]
 
 
 @_fused.register_fake
 def _(name: str, tensors: list[Tensor]) -> list[Tensor]:
     x, *states = tensors[: 1 + KINDS[name.split()[0]].states]
-    return [x.new_empty(x.shape[0], x.shape[1], states[0].shape[1]), *(torch.empty_like(state) for state in states)]
+    return [x.new_empty(*x.shape[:2], states[0].shape[1]), *(state.new_empty(state.shape) for state in states)]
 
 
 @contextmanager
@@ -195,12 +200,12 @@ def _fused_backward(name: str, tensors: list[Tensor], grads: list[Tensor]) -> li
     with _recording():
         inner = [tensor.detach().requires_grad_() for tensor in tensors]
         found = _match(_kernel(name, inner), inner, grads)
-    return [torch.zeros_like(t) if g is None else g.clone() for t, g in zip(tensors, found, strict=True)]
+    return [t.new_zeros(t.shape) if g is None else _dense(g) for t, g in zip(tensors, found, strict=True)]
 
 
 @_fused_backward.register_fake
 def _(name: str, tensors: list[Tensor], grads: list[Tensor]) -> list[Tensor]:
-    return [torch.empty_like(tensor) for tensor in tensors]
+    return [tensor.new_empty(tensor.shape) for tensor in tensors]
 
 
 def _setup(ctx: Any, inputs: tuple[str, list[Tensor]], output: list[Tensor]) -> None:

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from lightning_rnn.functional import StepOptions
 from lightning_rnn.functional.masks import Valid
-from lightning_rnn.layers.cell import like
+from lightning_rnn.layers.cell import follow, like
 from lightning_rnn.layers.engines import Engine, EngineChoice
 from lightning_rnn.layers.gates import (
     KINDS,
@@ -267,8 +267,7 @@ class RecurrentLayer(SequenceLayer):
             padded, lengths, pack = unpack(x)
             output = self.forward(self._turn(padded), state, lengths=lengths)
             return replace(output, sequence=pack(self._turn(output.sequence)))  # type: ignore[arg-type]
-        assert isinstance(x, Tensor)
-        return self._padded(x, state, lengths, mask, reset_mask)
+        return self._padded(x, state, lengths, mask, reset_mask)  # type: ignore[arg-type]
 
     def _padded(
         self, x: Tensor, state: State | None, lengths: Tensor | None, mask: Tensor | None, reset_mask: Tensor | None
@@ -346,7 +345,8 @@ class RecurrentLayer(SequenceLayer):
         if not isinstance(x, Tensor) or x.ndim != 3:
             got = list(x.shape) if isinstance(x, Tensor) else type(x).__name__
             raise ValueError(f"{name}: expected x of shape [B, T, {self.input_size or 'D'}], got {got}")
-        self.build(x.shape[2])
+        if self.input_size is None:
+            follow(self.build(x.shape[2]), x)
         if x.shape[2] != self.input_size:
             raise ValueError(f"{name}: expected x of shape [B, T, {self.input_size}], got {list(x.shape)}")
         weight = self._dtype_and_device()
