@@ -13,7 +13,13 @@ from torch.utils import _pytree as pytree
 
 from lightning_rnn import GRU, LSTM, LSTMState, RNNOutput, SimpleRNN
 from lightning_rnn.functional import StepOptions, sequence_mask
-from lightning_rnn.layers import RecurrentLayer, TimeOptions
+from lightning_rnn.layers import (
+    RecurrentLayer,
+    TimeOptions,
+    float32_precision,
+    set_float32_precision,
+    use_float32_precision,
+)
 
 B, T, D, H = 5, 7, 3, 4
 LAYERS: list[tuple[type[RecurrentLayer], Any]] = [
@@ -283,3 +289,15 @@ def test_fused_that_cannot_run_says_why() -> None:
 def test_wrong_options_are_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         GRU(**({"input_size": D, "hidden_size": H} | options))
+
+
+def test_one_float32_policy_for_all_engines() -> None:
+    before = float32_precision()
+    with use_float32_precision("tf32"):
+        assert torch.backends.cudnn.rnn.fp32_precision == torch.backends.cuda.matmul.fp32_precision == "tf32"
+        with use_float32_precision("ieee"):
+            assert float32_precision() == "ieee"
+        assert float32_precision() == "tf32"
+    assert float32_precision() == before
+    with pytest.raises(ValueError, match="must be one of ieee, tf32, got 'fp8'"):
+        set_float32_precision("fp8")  # type: ignore[arg-type]
