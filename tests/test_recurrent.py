@@ -295,6 +295,7 @@ def test_one_float32_policy_for_all_engines() -> None:
     before = float32_precision()
     with use_float32_precision("tf32"):
         assert torch.backends.cudnn.rnn.fp32_precision == torch.backends.cuda.matmul.fp32_precision == "tf32"
+        assert torch.export.export(GRU(D, H), (X,)) is not None
         with use_float32_precision("ieee"):
             assert float32_precision() == "ieee"
         assert float32_precision() == "tf32"

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 
 Precision = Literal["ieee", "tf32"]
-
-
-def _backends() -> tuple[Any, ...]:
-    return torch.backends.cuda.matmul, torch.backends.cudnn.rnn, torch.backends.cudnn.conv  # type: ignore[attr-defined]
 
 
 def set_float32_precision(policy: Precision) -> None:
@@ -28,29 +24,36 @@ def set_float32_precision(policy: Precision) -> None:
         ValueError: another policy.
 
     Example:
-        >>> set_float32_precision("ieee")
-        >>> float32_precision()
+        >>> with use_float32_precision("ieee"):  # set_float32_precision("ieee") for good
+        ...     float32_precision()
         'ieee'
     """
     if policy not in get_args(Precision):
         raise ValueError(f"the float32 precision must be one of {', '.join(get_args(Precision))}, got {policy!r}")
-    for backend in _backends():
-        backend.fp32_precision = policy
+    _set(policy == "tf32", policy == "tf32")
+
+
+def _set(matmul: bool, cudnn: bool) -> None:
+    # the older of PyTorch's two ways to say it: after the newer one, torch.export refuses to read the flags
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, cudnn
+
+
+def _get() -> tuple[bool, bool]:
+    return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
 
 
 def float32_precision() -> str:
     """The policy in force: ``ieee`` or ``tf32``, or ``mixed`` where engines differ (PyTorch's default)."""
-    matmul, fused, _ = (backend.fp32_precision for backend in _backends())
-    return str(matmul) if matmul == fused else "mixed"
+    matmul, cudnn = _get()
+    return "mixed" if matmul != cudnn else "tf32" if matmul else "ieee"
 
 
 @contextmanager
 def use_float32_precision(policy: Precision) -> Iterator[None]:
     """The policy within a ``with``; backward must run inside it too."""
-    before = [backend.fp32_precision for backend in _backends()]
+    before = _get()
     set_float32_precision(policy)
     try:
         yield
     finally:
-        for backend, value in zip(_backends(), before, strict=True):
-            backend.fp32_precision = value
+        _set(*before)
