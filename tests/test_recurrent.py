@@ -141,7 +141,9 @@ def test_packed_and_nested_rows(cls: type[RecurrentLayer], time_major: bool) -> 
     padded, lengths = torch.nn.utils.rnn.pad_sequence(rows, batch_first=not time_major), torch.tensor([3, 7, 1])
     expected = layer(padded, lengths=lengths)
     sequence = expected.sequence.transpose(0, 1) if time_major else expected.sequence
-    packed = layer(torch.nn.utils.rnn.pack_sequence(rows, enforce_sorted=False))
+    given = torch.nn.utils.rnn.pack_sequence(rows, enforce_sorted=False)
+    assert layer.explain(given).engine == "fused"
+    packed = layer(given)
     nested = layer(torch.nested.nested_tensor(rows, layout=torch.jagged))
     back, sizes = pad_packed_sequence(packed.sequence, batch_first=True)
     assert sizes.tolist() == [3, 7, 1]

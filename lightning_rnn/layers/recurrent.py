@@ -212,7 +212,7 @@ class RecurrentLayer(SequenceLayer):
 
     def explain(
         self,
-        x: Tensor,
+        x: Tensor | PackedSequence,
         state: State | None = None,
         *,
         lengths: Tensor | None = None,
@@ -225,10 +225,14 @@ class RecurrentLayer(SequenceLayer):
             >>> GRU(3, 5).explain(torch.zeros(2, 7, 3)).engine
             'fused'
         """
-        x, mask, reset_mask = self._turn(x), self._turn(mask), self._turn(reset_mask)
-        self._check(x)
-        self._valid(x, lengths, mask, reset_mask)
-        with torch.random.fork_rng(devices=[x.device] if x.is_cuda else [], enabled=self.training):
+        if is_ragged(x):
+            padded, lengths, _ = unpack(x)
+            return self.explain(self._turn(padded), state, lengths=lengths)
+        rows: Tensor = self._turn(x)
+        mask, reset_mask = self._turn(mask), self._turn(reset_mask)
+        self._check(rows)
+        self._valid(rows, lengths, mask, reset_mask)
+        with torch.random.fork_rng(devices=[rows.device] if rows.is_cuda else [], enabled=self.training):
             each = [collect(self, f"_l{layer}") for layer in range(self.num_layers)]
             bound = [
                 bind(self._kind, weights, self.step_options, self.regularization, 1, self.training) for weights in each

@@ -41,6 +41,18 @@ class SequenceLayer(Configurable, nn.Module):
         """The state of ``batch`` rows before the first step."""
         raise NotImplementedError
 
+    def explain(
+        self,
+        x: Any,
+        state: Nest | None = None,
+        *,
+        lengths: Tensor | None = None,
+        mask: Tensor | None = None,
+        reset_mask: Tensor | None = None,
+    ) -> EngineChoice:
+        """The engine that ``forward`` with these arguments runs on, and why."""
+        raise NotImplementedError
+
     def reset_states(self, values: Nest | None = None, rows: Any = None) -> None:
         """Forget the kept state, or set it.
 

@@ -16,7 +16,8 @@ from torchmetrics import MeanMetric, MetricCollection
 
 from lightning_rnn.data.module import DataSpec, SequenceDataModule
 from lightning_rnn.errors import CheckpointError, ConfigError
-from lightning_rnn.layers import RecurrentLayer
+from lightning_rnn.layers.cell import first_tensor
+from lightning_rnn.layers.sequence import SequenceLayer
 from lightning_rnn.training.hooks import datamodule_of
 from lightning_rnn.types import Nest, SequenceBatch
 
@@ -106,7 +107,7 @@ class SequenceModule(pl.LightningModule, ABC):
         count = sum(parameter.numel() for parameter in self.network.parameters())
         log.info("network: %s, %s parameters", type(self.network).__name__, f"{count:,}")
         for name, layer in self.network.named_modules():
-            if isinstance(layer, RecurrentLayer):
+            if isinstance(layer, SequenceLayer):
                 log_engine_once(name, layer)
 
     # Steps: one way for all stages.
@@ -273,12 +274,12 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def log_engine_once(name: str, layer: RecurrentLayer) -> None:
+def log_engine_once(name: str, layer: SequenceLayer) -> None:
     """Log the engine of the layer's next call."""
 
     def note(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         handle.remove()
-        x = args[0]
+        x = first_tensor(args[0])
         engine, reasons = layer.explain(*args, **kwargs)
         what = f"{type(layer).__name__}({layer.extra_repr()}) on {x.device}, {str(x.dtype).removeprefix('torch.')}"
         log.info("%s: %s, engine %s (%s)", name, what, engine, "; ".join(reasons))
