@@ -10,6 +10,7 @@ endif
 
 .PHONY: demo test test-slow lint format clean
 
+demo: export OMP_NUM_THREADS = 1  # so small a network gains nothing from threads, and loses much on a busy machine
 demo: .venv/run
 	@rm -rf runs/sequence_classification/digits
 	@$(BIN)/lightning-rnn fit $(DEMO)
