@@ -10,7 +10,8 @@ endif
 
 .PHONY: demo test test-slow lint format clean
 
-demo: export OMP_NUM_THREADS = 1  # so small a network gains nothing from threads, and loses much on a busy machine
+# One thread: so small a network gains nothing from two, and loses much on a busy machine.
+demo: export OMP_NUM_THREADS = 1
 demo: .venv/run
 	@rm -rf runs/sequence_classification/digits
 	@$(BIN)/lightning-rnn fit $(DEMO)
