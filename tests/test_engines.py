@@ -31,7 +31,6 @@ CLASSES: list[type[RecurrentLayer]] = [SimpleRNN, LSTM, GRU]
 ours = pytest.mark.parametrize("cls", CLASSES)
 calls = pytest.mark.parametrize("call", CALLS)
 engines = pytest.mark.parametrize("engine", ["fused", "scan"])
-pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 
 
 def rand(*shape: int) -> Tensor:

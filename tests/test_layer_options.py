@@ -28,7 +28,6 @@ CALLS: dict[str, dict[str, Tensor]] = {
 CLASSES: list[type[RecurrentLayer]] = [SimpleRNN, LSTM, GRU]
 ours = pytest.mark.parametrize("cls", CLASSES)
 calls = pytest.mark.parametrize("call", CALLS)
-pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 
 
 def rand(*shape: int) -> Tensor:

@@ -41,7 +41,7 @@ from lightning_rnn.layers import (
     TimeDistributed,
     TimeOptions,
 )
-from lightning_rnn.types import Nest, RNNOutput
+from lightning_rnn.types import LSTMState, Nest, RNNOutput
 
 Config = dict[str, Any]
 _NAMES = {"swish": "silu", None: "linear"}
@@ -320,7 +320,6 @@ def set_weights(layer: nn.Module, weights: list[Any]) -> None:
     used = 0
     for leaf in leaves(layer):
         used += from_arrays(leaf, arrays[used:])
-        layer.to(arrays[0].dtype)
     if used != len(arrays):
         raise ValueError(f"{type(layer).__name__} takes {used} arrays of weights, got {len(arrays)}")
 
@@ -363,8 +362,6 @@ def state_structure(layer: nn.Module) -> Nest:
     if isinstance(layer, Bidirectional):
         return state_structure(layer.layer), state_structure(layer.backward_layer)
     if isinstance(layer, (ConvLSTM1d, ConvLSTM2d, ConvLSTM3d)):
-        from lightning_rnn.types import LSTMState
-
         return LSTMState(torch.zeros(()), torch.zeros(()))
     return layer.initial_state(1)  # type: ignore[operator]
 

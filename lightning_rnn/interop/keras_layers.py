@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from lightning_rnn.functional.options import activation
 from lightning_rnn.types import RNNOutput
 
 
-class Sized(nn.Module):
+class Sized(nn.Module, ABC):
     """Parameters are made when the size of the input, its last axis, is known."""
 
     def build(self, size: int) -> None:
@@ -21,8 +22,9 @@ class Sized(nn.Module):
         if not list(self.parameters()):
             self.create(size)
 
+    @abstractmethod
     def create(self, size: int) -> None:
-        raise NotImplementedError
+        """Register the parameters."""
 
 
 class Dense(Sized):

@@ -280,10 +280,8 @@ class RecurrentLayer(SequenceLayer):
         self._check(x)
         valid = self._valid(x, lengths, mask, reset_mask)
         given = state if state is not None else self._kept(x)
-        starts = self._starts(x, like(self.initial_state(x.shape[0]), x) if given is None else given)
-        fresh = starts
-        if reset_mask is not None and given is not None:
-            fresh = self._starts(x, like(self.initial_state(x.shape[0]), x))
+        fresh = self._starts(x, like(self.initial_state(x.shape[0]), x))
+        starts = fresh if given is None else self._starts(x, given)
         finals: list[State] = []
         kept: list[Any] = []
         lasts: list[Tensor] = []

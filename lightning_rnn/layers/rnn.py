@@ -130,14 +130,10 @@ class RNN(SequenceLayer):
         valid = self._valid(first, lengths, mask, reset_mask)
         stepper = self._ready(x, constants)
 
-        def fresh() -> Nest:
-            return like(self.initial_state(first.shape[0]), first)
-
+        fresh = like(self.initial_state(first.shape[0]), first)
         given = state if state is not None else self._kept(first)
-        start = fresh() if given is None else self._like_initial(given, fresh)
-        ran, last = self._run(
-            stepper, x, start, valid, reset_mask, fresh() if reset_mask is not None else None, reverse=self.reverse
-        )
+        start = fresh if given is None else self._like_initial(given, fresh)
+        ran, last = self._run(stepper, x, start, valid, reset_mask, fresh, reverse=self.reverse)
         self._keep(ran.state)
         return RNNOutput(self._turn(self._order(ran.outputs)), ran.state, last, self._turn(self._order(ran.all_states)))
 
@@ -159,11 +155,10 @@ class RNN(SequenceLayer):
             if mixed and not torch.is_autocast_enabled(x.device.type):
                 raise TypeError(f"RNN: x is {x.dtype}, the weights are not; convert one of them with .to()")
 
-    def _like_initial(self, state: Nest, fresh: Any) -> Nest:
+    def _like_initial(self, state: Nest, fresh: Nest) -> Nest:
         """A given state, in the structure of the cell's own and with its shapes."""
-        start = fresh()
-        own, spec = pytree.tree_flatten(start)
-        leaves = pytree.tree_leaves(in_order(state, start))
+        own, spec = pytree.tree_flatten(fresh)
+        leaves = pytree.tree_leaves(in_order(state, fresh))
         if len(leaves) != len(own):
             raise ValueError(f"RNN: the state of this cell has {len(own)} tensors, got {len(leaves)}")
         for mine, given in zip(own, leaves, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -22,7 +23,7 @@ from lightning_rnn.types import Nest
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
-class SequenceLayer(Configurable, nn.Module):
+class SequenceLayer(Configurable, nn.Module, ABC):
     """A layer over time. Its subclasses say which cells run, this class how time is run."""
 
     engine: Engine
@@ -37,10 +38,11 @@ class SequenceLayer(Configurable, nn.Module):
         """The state kept by a ``stateful`` layer, readable and reusable; None before the first call."""
         return self._states
 
+    @abstractmethod
     def initial_state(self, batch: int) -> Nest:
         """The state of ``batch`` rows before the first step."""
-        raise NotImplementedError
 
+    @abstractmethod
     def explain(
         self,
         x: Any,
@@ -51,7 +53,6 @@ class SequenceLayer(Configurable, nn.Module):
         reset_mask: Tensor | None = None,
     ) -> EngineChoice:
         """The engine that ``forward`` with these arguments runs on, and why."""
-        raise NotImplementedError
 
     def reset_states(self, values: Nest | None = None, rows: Any = None) -> None:
         """Forget the kept state, or set it.

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_rnn.functional import sequence_mask
+from lightning_rnn.layers.gates import drop
 
 Scale = Literal["none", "train", "series"]
 Feature = Literal["value", "difference", "residual"]
@@ -224,4 +225,4 @@ class LockedDropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, T, D]`` → ``[B, T, D]``."""
-        return x * nn.functional.dropout(x.new_ones(x.shape[0], 1, x.shape[2]), self.p, self.training)
+        return drop(x, self.p, self.training, locked=True)
