@@ -46,6 +46,8 @@ from lightning_rnn.layers import TimeOptions as TimeOptions
 from lightning_rnn.layers import UGRNNCell as UGRNNCell
 from lightning_rnn.layers import set_float32_precision as set_float32_precision
 from lightning_rnn.layers import use_float32_precision as use_float32_precision
+from lightning_rnn.runtime import CPUReport as CPUReport
+from lightning_rnn.runtime import tune_cpu as tune_cpu
 from lightning_rnn.types import LSTMState as LSTMState
 from lightning_rnn.types import RNNOutput as RNNOutput
 from lightning_rnn.types import SequenceBatch as SequenceBatch

@@ -13,7 +13,7 @@ import tasks
 CORE = Path(lightning_rnn.__file__).parent
 TASKS = Path(tasks.__file__ or "").parent
 LADDER = [
-    ("types", "errors"),
+    ("types", "errors", "paths", "runtime"),
     ("functional",),
     ("layers",),
     ("interop",),
@@ -21,7 +21,7 @@ LADDER = [
     ("data",),
     ("training",),
     ("plugins",),
-    ("cli", "testing"),
+    ("bench", "cli", "testing"),
 ]
 LEVEL = {name: level for level, names in enumerate(LADDER) for name in names}
 

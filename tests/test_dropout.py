@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from layer_checks import ENGINES, HERE, check_refused, close, engines, one_engine, rand
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils import _pytree as pytree
@@ -39,16 +40,6 @@ def masks(monkeypatch: pytest.MonkeyPatch) -> Masks:
 
     monkeypatch.setattr(F, "dropout", dropout)
     return drawn
-
-
-def rand(*shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64)
-
-
-def close(a: Any, b: Any, atol: float = 1e-12) -> None:
-    mine, its = ([leaf for leaf in pytree.tree_leaves(nest) if leaf is not None] for nest in (a, b))
-    for one, other in zip(mine, its, strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=atol)
 
 
 def pair(cls: type[RecurrentLayer], noise: Regularization, layers: int = 1, **options: Any) -> tuple[Any, Any]:
@@ -95,10 +86,11 @@ def by_steps(layer: Any, x: Tensor, valid: Tensor, drops: list[Tensor], zone: An
 @ours
 @calls
 @variational
-def test_input_dropout(cls: Any, call: dict[str, Tensor], variational: bool, masks: Masks) -> None:
-    layer, plain = pair(cls, Regularization(dropout=0.4, variational=variational))
+@engines()
+def test_input_dropout(cls: Any, call: dict[str, Tensor], variational: bool, engine: Any, masks: Masks) -> None:
+    layer, plain = pair(cls, Regularization(dropout=0.4, variational=variational), engine=engine)
     x = rand(B, T, D)
-    assert layer.explain(x, **call).engine == "fused"
+    assert layer.explain(x, **call).engine == engine
     masks.clear()
     output = layer(x, **call)
     (mask,) = masks
@@ -109,11 +101,12 @@ def test_input_dropout(cls: Any, call: dict[str, Tensor], variational: bool, mas
 @ours
 @calls
 @variational
-def test_recurrent_dropout(cls: Any, call: dict[str, Tensor], variational: bool, masks: Masks) -> None:
-    layer, _ = pair(cls, Regularization(recurrent_dropout=0.4, variational=variational))
+@engines("native", "scan")
+def test_recurrent_dropout(cls: Any, call: dict[str, Tensor], variational: bool, engine: Any, masks: Masks) -> None:
+    layer, _ = pair(cls, Regularization(recurrent_dropout=0.4, variational=variational), engine=engine)
     x = rand(B, T, D)
-    choice = layer.explain(x, **call)
-    assert choice.engine == "scan" and "recurrent dropout" in choice.reasons[0]
+    assert layer.explain(x, **call).engine == engine
+    check_refused(layer, "fused", "recurrent dropout", x, **call)
     masks.clear()
     output = layer(x, **call)
     assert [list(mask.shape) for mask in masks] == [[B, GATES[cls], H]] * (1 if variational else T)
@@ -121,26 +114,32 @@ def test_recurrent_dropout(cls: Any, call: dict[str, Tensor], variational: bool,
     close((output.sequence, output.state), (sequence, state))
 
 
-def test_recurrent_dropout_of_a_reset_state_and_of_a_projection(masks: Masks) -> None:
+@engines("native", "scan")
+def test_recurrent_dropout_of_a_reset_state_and_of_a_projection(engine: Any, masks: Masks) -> None:
     noise = Regularization(recurrent_dropout=0.4)
-    gru: Any = GRU(D, H, regularization=noise, step_options=StepOptions(reset_after=False)).double()
+    before = StepOptions(reset_after=False)
+    gru: Any = GRU(D, H, regularization=noise, step_options=before, engine=engine).double()
     x, h = rand(B, 1, D), rand(B, H)
     output = gru(x, h).sequence[:, 0]
     m, u = masks.pop(), gru.weight_hh_l0.reshape(3, H, H)
     a = (x[:, 0] @ gru.weight_ih_l0.T + gru.bias_ih_l0 + gru.bias_hh_l0).chunk(3, 1)
     r, z = ((a[g] + (h * m[:, g]) @ u[g].T).sigmoid() for g in (0, 1))
     close(output, (1 - z) * (a[2] + (r * h * m[:, 2]) @ u[2].T).tanh() + z * h)
-    LSTM(D, H, proj_size=2, regularization=noise).double()(x)
+    LSTM(D, H, proj_size=2, regularization=noise, engine=engine).double()(x)
     assert masks.pop().shape == (B, 4, 2)
 
 
 @ours
 @calls
 @variational
-def test_output_dropout_leaves_the_state(cls: Any, call: dict[str, Tensor], variational: bool, masks: Masks) -> None:
-    layer, plain = pair(cls, Regularization(output_dropout=0.4, variational=variational), bidirectional=True)
+@engines()
+def test_output_dropout_leaves_the_state(
+    cls: Any, call: dict[str, Tensor], variational: bool, engine: Any, masks: Masks
+) -> None:
+    noise = Regularization(output_dropout=0.4, variational=variational)
+    layer, plain = pair(cls, noise, bidirectional=True, engine=engine)
     x, valid = rand(B, T, D), valid_of(call).unsqueeze(2)
-    assert layer.explain(x, **call).engine == "fused"
+    assert layer.explain(x, **call).engine == engine
     output, expected = layer(x, **call), plain(x, **call)
     assert [list(mask.shape) for mask in masks] == [[B, 1 if variational else T, H]] * 2
     close(output.sequence * valid, expected.sequence * torch.cat([m.expand(B, T, H) for m in masks], 2) * valid)
@@ -149,9 +148,10 @@ def test_output_dropout_leaves_the_state(cls: Any, call: dict[str, Tensor], vari
 
 @ours
 @calls
-def test_layer_dropout_stands_where_torch_has_it(cls: Any, call: dict[str, Tensor], masks: Masks) -> None:
-    layer, plain = pair(cls, Regularization(layer_dropout=0.4), layers=3)
-    singles = [cls(D if i == 0 else H, H).double() for i in range(3)]
+@engines()
+def test_layer_dropout_stands_where_torch_has_it(cls: Any, call: dict[str, Tensor], engine: Any, masks: Masks) -> None:
+    layer, plain = pair(cls, Regularization(layer_dropout=0.4), layers=3, engine=engine)
+    singles = [cls(D if i == 0 else H, H, engine=engine).double() for i in range(3)]
     for i, single in enumerate(singles):
         names = {name.replace("_l0", f"_l{i}"): parameter for name, parameter in single.named_parameters()}
         for name, parameter in names.items():
@@ -167,10 +167,13 @@ def test_layer_dropout_stands_where_torch_has_it(cls: Any, call: dict[str, Tenso
 
 @ours
 @calls
-def test_weight_dropout_is_drawn_once_and_stays_fused(cls: Any, call: dict[str, Tensor], masks: Masks) -> None:
-    layer, plain = pair(cls, Regularization(weight_dropout=0.4), bidirectional=True)
+@engines()
+def test_weight_dropout_is_drawn_once_on_any_engine(
+    cls: Any, call: dict[str, Tensor], engine: Any, masks: Masks
+) -> None:
+    layer, plain = pair(cls, Regularization(weight_dropout=0.4), bidirectional=True, engine=engine)
     x = rand(B, T, D)
-    assert layer.explain(x, **call).engine == "fused"
+    assert layer.explain(x, **call).engine == engine
     masks.clear()
     output = layer(x, **call)
     assert [list(mask.shape) for mask in masks] == [[GATES[cls] * H, H]] * 2
@@ -183,13 +186,15 @@ def test_weight_dropout_is_drawn_once_and_stays_fused(cls: Any, call: dict[str, 
 
 @ours
 @calls
+@engines("native", "scan")
 def test_zoneout_keeps_units_and_expects_in_eval(
-    cls: Any, call: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
+    cls: Any, call: dict[str, Tensor], engine: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    layer, _ = pair(cls, Regularization(zoneout=0.3))
+    layer, _ = pair(cls, Regularization(zoneout=0.3), engine=engine)
     x, drawn, real = rand(B, T, D), [], torch.rand_like
     ones = [torch.ones(B, GATES[cls], H, dtype=torch.float64)] * T
-    assert layer.explain(x, **call).engine == "scan"
+    assert layer.explain(x, **call).engine == engine
+    check_refused(layer, "fused", "zoneout", x, **call)
 
     def rand_like(tensor: Tensor) -> Tensor:
         drawn.append(real(tensor))
@@ -223,22 +228,37 @@ each = pytest.mark.parametrize("name", NOISES)
 def test_eval_mode_has_no_noise(cls: Any, name: str) -> None:
     layer, plain = pair(cls, NOISES[name], layers=2, bidirectional=True)
     x, state = rand(B, T, D), torch.get_rng_state()
-    first, second = layer.eval()(x, mask=HOLES), layer(x, mask=HOLES)
-    assert torch.equal(torch.get_rng_state(), state)
-    close(first, second, atol=0)
-    if name != "zoneout":
-        close(first, plain(x, mask=HOLES), atol=0)
-        assert layer.explain(x).engine == "fused"
+    layer.eval()
+    for each in HERE:
+        if each == "fused" and name == "zoneout":  # what is expected of it is a step of its own
+            check_refused(layer, each, name, x)
+            continue
+        layer.engine = plain.engine = each
+        assert layer.explain(x).engine == each
+        first, second = layer(x, mask=HOLES), layer(x, mask=HOLES)
+        assert torch.equal(torch.get_rng_state(), state)
+        close(first, second, atol=0)
+        if name != "zoneout":
+            close(first, plain(x, mask=HOLES), atol=0)
+
+
+# numbers for outputs of each step are drawn in the order of the output's memory, which is the kernel's own
+SAME = [(name, variational) for name in NOISES for variational in (True, False)]
+SAME.remove(("output_dropout", False))
 
 
 @ours
-@each
-@variational
-def test_engines_draw_the_same(cls: Any, name: str, variational: bool) -> None:
-    if name == "output_dropout" and not variational:
-        pytest.skip("numbers are drawn in the order of the output's memory, which is the kernel's own")
+@pytest.mark.parametrize(
+    ("name", "variational", "engine"),
+    [
+        pytest.param(*draw, *parameter.values, marks=parameter.marks)
+        for draw in SAME
+        for parameter in map(one_engine, ["native"] if draw[0] in ("recurrent_dropout", "zoneout") else ENGINES[:2])
+    ],
+)
+def test_engines_draw_the_same(cls: Any, name: str, variational: bool, engine: Any) -> None:
     noise = only(name, 0.3, variational=variational)
-    layer, _ = pair(cls, noise, layers=2, bidirectional=True)
+    layer, _ = pair(cls, noise, layers=2, bidirectional=True, engine=engine)
     loop = cls(D, H, 2, bidirectional=True, regularization=noise, engine="scan").double()
     loop.load_state_dict(layer.state_dict())
     x = rand(B, T, D)
@@ -261,7 +281,12 @@ def test_explain_draws_nothing(cls: Any, name: str) -> None:
 def test_explain_of_a_cell_draws_nothing() -> None:
     rnn = RNN(LSTMCell(D, H, regularization=Regularization(dropout=0.5, recurrent_dropout=0.5, weight_dropout=0.5)))
     state = torch.get_rng_state()
-    assert rnn.explain(torch.zeros(B, T, D)).engine == "scan"
+    x = torch.zeros(B, T, D)
+    for asked in (name for name in HERE if name != "fused"):
+        rnn.engine = asked
+        assert rnn.explain(x).engine == asked
+    rnn.engine = "auto"
+    assert rnn.explain(x).engine != "fused"
     assert torch.equal(torch.get_rng_state(), state)
 
 

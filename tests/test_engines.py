@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import torch
+from layer_checks import ENGINES, check_refused, close, engines, gradients, leaves, one_engine, rand, random_like, twin
 from torch import Tensor
 from torch.func import functional_call, grad, stack_module_state, vmap
-from torch.utils import _pytree as pytree
 
 from lightning_rnn import GRU, LSTM, RNN, GRUCell, LSTMCell, LSTMState, SimpleRNN
 from lightning_rnn.functional import StepOptions, sequence_mask
@@ -30,40 +30,10 @@ CALLS: dict[str, dict[str, Tensor]] = {
 CLASSES: list[type[RecurrentLayer]] = [SimpleRNN, LSTM, GRU]
 ours = pytest.mark.parametrize("cls", CLASSES)
 calls = pytest.mark.parametrize("call", CALLS)
-engines = pytest.mark.parametrize("engine", ["fused", "scan"])
-
-
-def rand(*shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64)
-
-
-def leaves(nest: Any) -> list[Tensor]:
-    return [leaf for leaf in pytree.tree_leaves(nest) if leaf is not None]
-
-
-def close(a: Any, b: Any, atol: float = 1e-12) -> None:
-    for mine, its in zip(leaves(a), leaves(b), strict=True):
-        torch.testing.assert_close(mine, its, rtol=0, atol=atol)
-
-
-def gradients(output: Any, sources: list[Tensor]) -> list[Tensor]:
-    """Of a random sum of all outputs and states, the same on every call."""
-    generator = torch.Generator().manual_seed(5)
-    total = torch.zeros((), dtype=torch.float64)
-    for leaf in leaves(output):
-        total = total + (leaf * torch.randn(leaf.shape, generator=generator, dtype=torch.float64)).sum()
-    return list(torch.autograd.grad(total, sources, allow_unused=True, materialize_grads=True))
-
-
-def twin(layer: Any, **changes: Any) -> Any:
-    """The same weights with other options."""
-    other = type(layer).from_config(layer.get_config() | changes).to(next(layer.parameters()).dtype)
-    other.load_state_dict(layer.state_dict())
-    return other
 
 
 def random_state(layer: Any) -> Any:
-    return pytree.tree_map(lambda leaf: torch.randn_like(leaf).requires_grad_(), layer.initial_state(B))
+    return random_like(layer.initial_state(B), requires_grad=True)
 
 
 WAYS: list[dict[str, Any]] = [{}, {"num_layers": 2, "bidirectional": True, "bias": False}, {"reverse": True}]
@@ -73,13 +43,16 @@ WAYS: list[dict[str, Any]] = [{}, {"num_layers": 2, "bidirectional": True, "bias
 @calls
 @pytest.mark.parametrize("ways", WAYS)
 @pytest.mark.parametrize("given", [False, True])
-def test_fused_equals_the_loop_for_any_mask(cls: Any, call: str, ways: dict[str, Any], given: bool) -> None:
-    fused = cls(D, H, engine="fused", **ways).double()
-    loop = twin(fused, engine="scan")
+@engines("native", "fused")
+def test_kernels_equal_the_loop_for_any_mask(
+    cls: Any, call: str, ways: dict[str, Any], given: bool, engine: Any
+) -> None:
+    kernel = cls(D, H, engine=engine, **ways).double()
+    loop = twin(kernel, engine="scan")
     x = rand(B, T, D).requires_grad_()
-    state = random_state(fused) if given else None
+    state = random_state(kernel) if given else None
     found = []
-    for layer in (fused, loop):
+    for layer in (kernel, loop):
         assert layer.explain(x, state, **CALLS[call]).engine == layer.engine
         output = layer(x, state, **CALLS[call])
         found.append((output, gradients(output, [x, *leaves(state), *layer.parameters()])))
@@ -88,7 +61,7 @@ def test_fused_equals_the_loop_for_any_mask(cls: Any, call: str, ways: dict[str,
 
 
 @pytest.mark.parametrize(("layers", "bidirectional"), [(1, False), (2, True)])
-@engines
+@engines()
 def test_projection_equals_torch(engine: Any, layers: int, bidirectional: bool) -> None:
     layer = LSTM(D, H, layers, bidirectional=bidirectional, proj_size=2, engine=engine).double()
     theirs = torch.nn.LSTM(D, H, layers, bidirectional=bidirectional, proj_size=2, batch_first=True).double()
@@ -109,9 +82,10 @@ def test_projection_equals_torch(engine: Any, layers: int, bidirectional: bool) 
     close(gradients(mine, [*sources, *layer.parameters()]), gradients(its, [*sources, *theirs.parameters()]), 1e-11)
 
 
+@engines()
 @pytest.mark.parametrize("state_dtype", [torch.float32, torch.float64])
-def test_memory_passes_a_long_padding_unchanged(state_dtype: torch.dtype) -> None:
-    layer, x = LSTM(D, H).to(state_dtype), torch.randn(B, 300, D, dtype=state_dtype)
+def test_memory_passes_a_long_padding_unchanged(state_dtype: torch.dtype, engine: Any) -> None:
+    layer, x = LSTM(D, H, engine=engine).to(state_dtype), torch.randn(B, 300, D, dtype=state_dtype)
     lengths = torch.tensor([0, 1, 3, 4])
     start = LSTMState(torch.randn(B, H, dtype=state_dtype), 9 * torch.randn(B, H, dtype=state_dtype))
     far, near = layer(x, start, lengths=lengths), layer(x[:, :4], start, lengths=lengths)
@@ -120,12 +94,12 @@ def test_memory_passes_a_long_padding_unchanged(state_dtype: torch.dtype) -> Non
 
 
 @ours
+@engines()
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int32])
-def test_lengths_may_be_small_integers(cls: Any, dtype: torch.dtype) -> None:
-    for engine in ("fused", "scan"):
-        layer = cls(D, H, engine=engine, bidirectional=True, time_options=TimeOptions(checkpoint=4)).double()
-        x = rand(B, T, D)
-        close(layer(x, lengths=LENGTHS.to(dtype)), layer(x, lengths=LENGTHS))
+def test_lengths_may_be_small_integers(cls: Any, dtype: torch.dtype, engine: Any) -> None:
+    layer = cls(D, H, engine=engine, bidirectional=True, time_options=TimeOptions(checkpoint=4)).double()
+    x = rand(B, T, D)
+    close(layer(x, lengths=LENGTHS.to(dtype)), layer(x, lengths=LENGTHS))
 
 
 NOISES = {
@@ -135,6 +109,11 @@ NOISES = {
     "weights": Regularization(dropout=0.4, weight_dropout=0.4),
 }
 RESETS = torch.tensor([[0, 0, 1, 0, 0, 1], [1, 0, 0, 0, 0, 0], [0, 1, 0, 0, 0, 0], [0, 0, 0, 0, 1, 1]]).bool()
+OWN = ("native", "scan")  # what no fused kernel has
+
+
+def can_be_fused(noise: str, call: str) -> bool:
+    return noise in ("no noise", "weights") and call != "resets"
 
 
 CHUNKS, HOST = TimeOptions(checkpoint=4), TimeOptions(offload=True)
@@ -148,14 +127,21 @@ SAVINGS = [(CHUNKS, noise, call) for noise in NOISES for call in ("lengths", "ho
 
 
 @ours
-@pytest.mark.parametrize(("time", "noise", "call"), SAVINGS)
-def test_memory_saved_changes_no_value(cls: Any, time: TimeOptions, noise: str, call: str) -> None:
+@pytest.mark.parametrize(
+    ("time", "noise", "call", "engine"),
+    [
+        pytest.param(*saving, *parameter.values, marks=parameter.marks)
+        for saving in SAVINGS
+        for parameter in map(one_engine, ENGINES if can_be_fused(*saving[1:]) else OWN)
+    ],
+)
+def test_memory_saved_changes_no_value(cls: Any, time: TimeOptions, noise: str, call: str, engine: Any) -> None:
     start = "learned" if call == "resets" else "zeros"
-    plain = cls(D, H, 2, bidirectional=True, regularization=NOISES[noise], initial_state=start).double()
+    options: dict[str, Any] = {"bidirectional": True, "regularization": NOISES[noise], "initial_state": start}
+    plain = cls(D, H, 2, engine=engine, **options).double()
     saving = twin(plain, time_options=time)
     x, arguments = rand(B, T, D).requires_grad_(), CALLS.get(call, {"reset_mask": RESETS, "mask": HOLES})
-    fused = noise in ("no noise", "weights") and call != "resets"
-    assert saving.explain(x, **arguments).engine == ("fused" if fused else "scan")
+    assert saving.explain(x, **arguments).engine == engine
     state = random_state(plain) if call != "resets" else None
     found = []
     for layer in (plain, saving):
@@ -167,11 +153,17 @@ def test_memory_saved_changes_no_value(cls: Any, time: TimeOptions, noise: str, 
     close(found[0][1], found[1][1], atol=1e-11)
 
 
-@pytest.mark.parametrize("cls", CLASSES)
-@engines
-@pytest.mark.parametrize("dropout", [0.0, 0.4])
-def test_a_chunk_draws_the_same_again(cls: Any, engine: Any, dropout: float) -> None:
-    noise = Regularization(dropout=0.4, recurrent_dropout=dropout if engine == "scan" else 0.0, variational=False)
+@ours
+@pytest.mark.parametrize(
+    ("engine", "recurrent"),
+    [
+        pytest.param(*parameter.values, share, marks=parameter.marks)
+        for share, names in ((0.0, ENGINES), (0.4, OWN))
+        for parameter in map(one_engine, names)
+    ],
+)
+def test_a_chunk_draws_the_same_again(cls: Any, engine: Any, recurrent: float) -> None:
+    noise = Regularization(dropout=0.4, recurrent_dropout=recurrent, variational=False)
     layer = cls(D, H, engine=engine, regularization=noise, time_options=CHUNKS).double()
 
     def run(x: Tensor) -> Tensor:
@@ -182,7 +174,7 @@ def test_a_chunk_draws_the_same_again(cls: Any, engine: Any, dropout: float) -> 
     assert torch.autograd.gradcheck(run, rand(B, T, D).requires_grad_(), fast_mode=True)
 
 
-@engines
+@engines()
 @pytest.mark.parametrize("cls", [LSTM, GRU])
 def test_chunks_keep_less(cls: Any, engine: Any) -> None:
     def kept(time: TimeOptions) -> int:
@@ -203,8 +195,9 @@ def test_chunks_keep_less(cls: Any, engine: Any) -> None:
 @pytest.mark.parametrize(
     ("call", "time"), [("lengths", TimeOptions()), ("holes", TimeOptions()), ("holes", TimeOptions(checkpoint=2))]
 )
-def test_fused_lstm_has_second_derivatives(call: str, time: TimeOptions) -> None:
-    layer = LSTM(2, 2, engine="fused", time_options=time).double()
+@engines("native", "fused")
+def test_kernels_of_lstm_have_second_derivatives(call: str, time: TimeOptions, engine: Any) -> None:
+    layer = LSTM(2, 2, engine=engine, time_options=time).double()
     names = [name for name, _ in layer.named_parameters()]
     arguments = {"lengths": torch.tensor([3, 1])} if call == "lengths" else {"mask": HOLES[[0, 3], 2:5]}
 
@@ -220,8 +213,9 @@ def test_fused_lstm_has_second_derivatives(call: str, time: TimeOptions) -> None
 
 @ours
 @calls
-def test_gradients_in_eval_mode(cls: Any, call: str) -> None:
-    layer = cls(D, H, 2, engine="fused").double()
+@engines()
+def test_gradients_in_eval_mode(cls: Any, call: str, engine: Any) -> None:
+    layer = cls(D, H, 2, engine=engine).double()
     x = rand(B, T, D).requires_grad_()
     expected = gradients(layer(x, **CALLS[call]), [x, *layer.parameters()])
     close(gradients(layer.eval()(x, **CALLS[call]), [x, *layer.parameters()]), expected)
@@ -233,13 +227,14 @@ def test_gradients_in_eval_mode(cls: Any, call: str) -> None:
 
 
 @ours
-@engines
+@engines()
 @pytest.mark.parametrize("call", ["holes", "left", "resets"])
 def test_bfloat16_autocast_with_masks_stays_near_float32(cls: Any, engine: Any, call: str) -> None:
-    if call == "resets" and engine == "fused":
-        pytest.skip("no fused kernel has episodes")
     arguments = CALLS.get(call, {"reset_mask": RESETS, "mask": HOLES})
     layer, x = cls(D, H, 2, bidirectional=True, engine=engine), torch.randn(B, T, D, requires_grad=True)
+    if call == "resets" and engine == "fused":
+        check_refused(layer, "fused", "reset_mask", x, **arguments)
+        return
     expected = layer(x, **arguments)
     with torch.autocast("cpu", torch.bfloat16):
         low = layer(x, **arguments)
@@ -268,11 +263,13 @@ def compiled_equals_eager(cls: Any, call: str, backend: str, **options: Any) -> 
 @pytest.mark.parametrize(
     ("cls", "call", "options"),
     [
-        (SimpleRNN, "holes", {}),
-        (LSTM, "holes", {}),
-        (GRU, "holes", {}),
-        (LSTM, "lengths", {"bidirectional": True}),
+        (SimpleRNN, "holes", {"engine": "fused"}),
+        (LSTM, "holes", {"engine": "fused"}),
+        (GRU, "holes", {"engine": "fused"}),
+        (LSTM, "lengths", {"engine": "fused", "bidirectional": True}),
         (GRU, "holes", {"engine": "scan"}),
+        (LSTM, "holes", {}),  # what auto takes need not be what it takes when it is compiled
+        (GRU, "lengths", {}),
     ],
 )
 def test_compiled_equals_eager(cls: Any, call: str, options: dict[str, Any]) -> None:
@@ -304,9 +301,18 @@ def test_inductor_equals_eager(cls: Any, engine: str) -> None:
         compiled_equals_eager(cls, "holes", "inductor", engine=engine, num_layers=2, bidirectional=True)
 
 
-@pytest.mark.parametrize(("cls", "call"), [(SimpleRNN, "holes"), (LSTM, "lengths"), (LSTM, "holes"), (GRU, "lengths")])
-def test_exported_program_equals_the_layer(cls: Any, call: str) -> None:
-    layer, x = cls(D, H).eval(), torch.randn(B, T, D)
+@pytest.mark.parametrize(
+    ("cls", "call", "engine"),
+    [
+        (SimpleRNN, "holes", "fused"),
+        (LSTM, "lengths", "fused"),
+        (LSTM, "holes", "fused"),
+        (GRU, "lengths", "fused"),
+        (GRU, "holes", "auto"),
+    ],
+)
+def test_exported_program_equals_the_layer(cls: Any, call: str, engine: Any) -> None:
+    layer, x = cls(D, H, engine=engine).eval(), torch.randn(B, T, D)
     program = torch.export.export(layer, (x,), dict(CALLS[call])).module()
     other = {name: value.flip(0) for name, value in CALLS[call].items()}
     y = torch.randn(B, T, D)
@@ -314,8 +320,10 @@ def test_exported_program_equals_the_layer(cls: Any, call: str) -> None:
 
 
 @ours
-def test_functional_call_uses_the_weights_given(cls: Any) -> None:
-    layer, other = (cls(D, H, 2, bidirectional=True, initial_state="learned").double() for _ in range(2))
+@engines()
+def test_functional_call_uses_the_weights_given(cls: Any, engine: Any) -> None:
+    options: dict[str, Any] = {"bidirectional": True, "initial_state": "learned", "engine": engine}
+    layer, other = (cls(D, H, 2, **options).double() for _ in range(2))
     x = rand(B, T, D)
     for name, parameter in other.named_parameters():
         if name.startswith(("h0", "c0")):
@@ -361,8 +369,9 @@ def test_torch_func_grad_equals_backward(cls: Any, call: str) -> None:
 
 
 @ours
-def test_jacobian_of_all_outputs_at_once(cls: Any) -> None:
-    layer, x = cls(D, 2).double(), rand(1, 3, D)
+@engines()
+def test_jacobian_of_all_outputs_at_once(cls: Any, engine: Any) -> None:
+    layer, x = cls(D, 2, engine=engine).double(), rand(1, 3, D)
 
     def run(x: Tensor) -> Tensor:
         sequence: Tensor = layer(x, lengths=torch.tensor([2])).sequence
@@ -443,13 +452,14 @@ def test_a_function_is_in_no_config() -> None:
 
 
 @ours
-def test_input_size_from_the_first_input(cls: Any) -> None:
-    layer = cls(None, H, 2, bidirectional=True, initial_state="learned")
+@engines()
+def test_input_size_from_the_first_input(cls: Any, engine: Any) -> None:
+    layer = cls(None, H, 2, bidirectional=True, initial_state="learned", engine=engine)
     assert list(layer.parameters()) == [] and layer.get_config()["input_size"] is None
     with pytest.raises(ValueError, match="no learned initial state before the first input"):
         layer.initial_state(B)
-    assert layer.explain(torch.zeros(B, T, D)).engine == "fused"
-    given = cls(D, H, 2, bidirectional=True, initial_state="learned")
+    assert layer.explain(torch.zeros(B, T, D)).engine == engine
+    given = cls(D, H, 2, bidirectional=True, initial_state="learned", engine=engine)
     given.load_state_dict(layer.state_dict())
     x = torch.randn(B, T, D)
     close(layer(x), given(x))
@@ -524,14 +534,16 @@ REFUSED: list[tuple[Any, dict[str, Any], str]] = [
 @pytest.mark.parametrize("index", range(len(REFUSED)))
 def test_fused_raises_with_the_reason_and_auto_falls_back(index: int) -> None:
     layer, arguments, reason = REFUSED[index]
-    for call in (layer, layer.explain):
-        with pytest.raises(ValueError, match=f"engine='fused' cannot run this call: .*{reason}.*Use engine='auto'"):
-            call(X, **arguments)
-    layer = copy.deepcopy(layer)
-    layer.engine = "auto"
-    choice = layer.explain(X, **arguments)
-    assert choice.engine == "scan" and reason.split(".*")[0] in choice.reasons[0]
-    layer(X, **arguments)
+    check_refused(layer, "fused", f"{reason}.*Use engine='auto'", X, **arguments)
+    auto, loop = copy.deepcopy(layer), copy.deepcopy(layer)
+    auto.engine, loop.engine = "auto", "scan"
+    choice = auto.explain(X, **arguments)
+    assert choice.engine != "fused" and choice.reasons
+    found = []
+    for other in (auto, loop):
+        torch.manual_seed(7)
+        found.append(other(torch.ones(B, T, D), **arguments))
+    close(*found, atol=1e-6)
 
 
 @pytest.mark.parametrize(

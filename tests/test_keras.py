@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import os
 from pathlib import Path
@@ -13,6 +14,7 @@ import keras
 import numpy as np
 import pytest
 import torch
+from layer_checks import HERE
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
@@ -71,8 +73,15 @@ def mask_of(name: str) -> Tensor | None:
     return None if rows is None else torch.tensor(rows, dtype=torch.bool)
 
 
-def close(mine: Tensor, its: Any, tolerance: float = 1e-10) -> None:
-    torch.testing.assert_close(mine, torch.as_tensor(its).to(mine.dtype), rtol=0, atol=tolerance)
+def close(mine: Tensor, its: Any, tolerance: float = 1e-10, what: str = "") -> None:
+    expected = torch.as_tensor(its).to(mine.dtype)
+    torch.testing.assert_close(mine, expected, rtol=0, atol=tolerance, msg=lambda message: f"{what}: {message}")
+
+
+def gradients(outputs: Any, weights: list[Tensor], sources: list[Tensor]) -> tuple[Tensor, ...]:
+    """Of the outputs' sum by these weights."""
+    total = torch.stack([(a * w).sum() for a, w in zip(outputs, weights, strict=True)]).sum()
+    return torch.autograd.grad(total, sources)
 
 
 CELLS: list[tuple[str, dict[str, Any]]] = [
@@ -90,57 +99,54 @@ cells = pytest.mark.parametrize(
 )
 
 
-def engine_of(mine: Any, options: dict[str, Any], engine: str) -> str:
-    """Set the engine if it claims the case; what must then run."""
+def engines_of(options: dict[str, Any]) -> list[str]:
+    """What must run a case, of what is there."""
     plain = not {"recurrent_activation", "reset_after"} & set(options)
     fused = plain and options.get("activation", "tanh") in ("tanh", "relu")
-    mine.engine = engine if fused or engine == "scan" else "auto"
-    return engine if fused or engine == "scan" else "scan"
+    return [name for name in HERE if fused or name != "fused"]
 
 
 @cells
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize(("backwards", "zero"), [(False, False), (True, False), (False, True), (True, True)])
-@pytest.mark.parametrize("engine", ["fused", "scan"])
 def test_outputs_states_and_gradients(
-    cls: str, options: dict[str, Any], mask: str, backwards: bool, zero: bool, engine: str
+    cls: str, options: dict[str, Any], mask: str, backwards: bool, zero: bool
 ) -> None:
     flags = {"go_backwards": backwards, "zero_output_for_mask": zero, "return_sequences": True, "return_state": True}
     theirs = getattr(keras.layers, cls)(H, **options, **flags)
     theirs.build((B, T, D))
     randomize(theirs)
     mine = ours_of(theirs)
-    expected = engine_of(mine, options, engine)
     x, valid = tensor(B, T, D, grad=True), mask_of(mask)
     count = 2 if cls == "LSTM" else 1
     states = [tensor(B, H, seed=7 + i, grad=True) for i in range(count)]
     state = state_from_keras(mine, states)
     state = pytree.tree_unflatten(states, pytree.tree_structure(state))
-    assert mine.explain(x, state, mask=valid).engine == expected
-    output = mine(x, state, mask=valid)
     its = theirs(x, initial_state=states, mask=valid)
-    close(output.sequence, its[0])
-    found = pytree.tree_leaves(output.state)
-    for a, b in zip(found, its[1:], strict=True):
-        close(a, b)
     weights = [tensor(*value.shape, seed=i) for i, value in enumerate(its)]
-    loss = sum((a * w).sum() for a, w in zip([output.sequence, *found], weights, strict=True))
-    its_loss = sum((a * w).sum() for a, w in zip(its, weights, strict=True))
+    its_grads = gradients(its, weights, [x, *states, *(v.value for v in theirs.trainable_variables)])
     bias = options.get("use_bias", True)
     split = bias and cls == "GRU" and options.get("reset_after", True)  # two rows of biases
     names = ["weight_ih_l0", "weight_hh_l0"] + ["bias_ih_l0"] * bias + ["bias_hh_l0"] * split
-    mine_grads = torch.autograd.grad(loss, [x, *states, *(getattr(mine, name) for name in names)])
-    its_grads = torch.autograd.grad(its_loss, [x, *states, *(v.value for v in theirs.trainable_variables)])
     tolerance = 1e-6 if "hard_sigmoid" in options.values() else 1e-10  # torch's hardsigmoid has a float32 gradient
-    for a, b in zip(mine_grads[: 1 + count], its_grads[: 1 + count], strict=True):
-        close(a, b, tolerance)
-    with torch.no_grad():  # gradients of weights go through the layout as weights do
-        for name, grad in zip(names, mine_grads[1 + count :], strict=True):
-            getattr(mine, name).copy_(grad)
-        if bias and not split:
-            mine.bias_hh_l0.zero_()
-    for a, b in zip(get_weights(mine), its_grads[1 + count :], strict=True):
-        close(torch.as_tensor(a), b, tolerance)
+    for engine in engines_of(options):
+        mine.engine = engine
+        assert mine.explain(x, state, mask=valid).engine == engine
+        output = mine(x, state, mask=valid)
+        found = [output.sequence, *pytree.tree_leaves(output.state)]
+        for a, b in zip(found, its, strict=True):
+            close(a, b, what=engine)
+        mine_grads = gradients(found, weights, [x, *states, *(getattr(mine, name) for name in names)])
+        for a, b in zip(mine_grads[: 1 + count], its_grads[: 1 + count], strict=True):
+            close(a, b, tolerance, engine)
+        as_weights = copy.deepcopy(mine)
+        with torch.no_grad():  # gradients of weights go through the layout as weights do
+            for name, grad in zip(names, mine_grads[1 + count :], strict=True):
+                getattr(as_weights, name).copy_(grad)
+            if bias and not split:
+                as_weights.bias_hh_l0.zero_()
+        for a, b in zip(get_weights(as_weights), its_grads[1 + count :], strict=True):
+            close(torch.as_tensor(a), b, tolerance, engine)
 
 
 @cells
@@ -157,16 +163,18 @@ def test_last_output_and_weights_back(cls: str, options: dict[str, Any]) -> None
 
 @pytest.mark.parametrize("cls", ["SimpleRNN", "LSTM", "GRU"])
 @pytest.mark.parametrize("mask", MASKS)
-def test_float32_on_the_fused_kernels(cls: str, mask: str) -> None:
+def test_float32_on_the_kernels(cls: str, mask: str) -> None:
     precision("float32")
     theirs = getattr(keras.layers, cls)(16, return_sequences=True)
     theirs.build((B, T, D))
     rng = np.random.default_rng(0)
     theirs.set_weights([rng.normal(0, 0.5, w.shape).astype("float32") for w in theirs.get_weights()])
     mine = ours_of(theirs)
-    mine.engine = "fused"
     x = tensor(B, T, D).float()
-    close(mine(x, mask=mask_of(mask)).sequence, theirs(x, mask=mask_of(mask)), 1e-5)
+    expected = theirs(x, mask=mask_of(mask))
+    for engine in HERE[:-1]:
+        mine.engine = engine
+        close(mine(x, mask=mask_of(mask)).sequence, expected, 1e-5, engine)
 
 
 @pytest.mark.parametrize("cls", ["SimpleRNN", "LSTM", "GRU"])

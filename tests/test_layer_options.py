@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from layer_checks import ENGINES, HERE, check_refused, close, engines, gradients, leaves, rand, random_like
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
@@ -30,27 +31,10 @@ ours = pytest.mark.parametrize("cls", CLASSES)
 calls = pytest.mark.parametrize("call", CALLS)
 
 
-def rand(*shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64)
-
-
-def leaves(nest: Any) -> list[Tensor]:
-    return [leaf for leaf in pytree.tree_leaves(nest) if leaf is not None]
-
-
-def close(a: Any, b: Any, atol: float = 1e-12) -> None:
-    for mine, its in zip(leaves(a), leaves(b), strict=True):
-        torch.testing.assert_close(mine, its, rtol=0, atol=atol)
-
-
 def valid_of(call: dict[str, Tensor]) -> Tensor:
     if "lengths" in call:
         return sequence_mask(call["lengths"], T)
     return call.get("mask", torch.ones(B, T, dtype=torch.bool))
-
-
-def random_like(state: Any) -> Any:
-    return pytree.tree_map(lambda leaf: torch.randn_like(leaf), state)
 
 
 # The reference: one step, one row in one direction, then layers of them
@@ -178,26 +162,26 @@ def reference(layer: RecurrentLayer, x: Tensor, state: Any, valid: Tensor, drop:
     return x, tuple(finals) if layer.num_layers > 1 else finals[0], torch.cat(lasts, -1)
 
 
-def compare(layer: RecurrentLayer, call: dict[str, Tensor], given: bool = False, width: int = D) -> None:
-    """Values and the gradients of input, state and all weights."""
-    rounded = layer.step_options.recurrent_activation == "hard_sigmoid"  # torch's backward has a float32 sixth in it
+def compare(layer: Any, call: dict[str, Tensor], names: tuple[str, ...], given: bool = False, width: int = D) -> None:
+    """Values and the gradients of input, state and all weights, on each of the engines; the others refuse the call."""
     layer = layer.double()
     x = rand(B, T, width).requires_grad_()
     state = layer.initial_state(B)
     if given:
-        state = pytree.tree_map(lambda leaf: torch.randn_like(leaf).requires_grad_(), state)
-    output = layer(x, state if given else None, **call)
+        state = random_like(state, requires_grad=True)
     expected = reference(layer, x, state, valid_of(call))
-    close((output.sequence, output.state, output.last), expected)
     sources = [x, *layer.parameters(), *(leaves(state) if given else [])]
-    noise = [torch.randn_like(leaf) for leaf in leaves(expected)]
-
-    def gradients(outputs: Any) -> list[Any]:
-        total = sum((leaf * n).sum() for leaf, n in zip(leaves(outputs), noise, strict=True))
-        assert isinstance(total, Tensor)
-        return list(torch.autograd.grad(total, sources, allow_unused=True, materialize_grads=True))
-
-    close(gradients((output.sequence, output.state, output.last)), gradients(expected), atol=1e-6 if rounded else 1e-11)
+    slopes = gradients(expected, sources)
+    for name in HERE:
+        if name not in names:
+            check_refused(layer, name, "", x, **call)
+            continue
+        layer.engine = name
+        assert layer.explain(x, **call).engine == name
+        output = layer(x, state if given else None, **call)
+        found = output.sequence, output.state, output.last
+        close(found, expected, what=name)
+        close(gradients(found, sources), slopes, atol=1e-11, what=name)
 
 
 STRUCTURES: dict[str, dict[str, Any]] = {
@@ -224,18 +208,17 @@ def test_structures_equal_the_equations(cls: type[RecurrentLayer], call: str, st
         for name, parameter in layer.named_parameters():
             if name.startswith(("h0", "c0")):
                 torch.nn.init.normal_(parameter)
-    assert layer.explain(torch.zeros(B, T, D), **CALLS[call]).engine == "fused"
-    compare(layer, CALLS[call])
+    compare(layer, CALLS[call], ENGINES)
 
 
 @ours
 @pytest.mark.parametrize("call", ["lengths", "holes"])
 def test_residual_of_the_input_both_ways(cls: type[RecurrentLayer], call: str) -> None:
-    compare(cls(6, 3, 2, bidirectional=True, residual=True), CALLS[call], given=True, width=6)
+    compare(cls(6, 3, 2, bidirectional=True, residual=True), CALLS[call], ENGINES, given=True, width=6)
 
 
 @ours
-@pytest.mark.parametrize("engine", ["fused", "scan"])
+@engines()
 @pytest.mark.parametrize("ways", [{"reverse": True}, {"num_layers": 2, "bidirectional": True, "residual": True}])
 def test_what_masked_steps_hold_reaches_nothing(cls: Any, engine: str, ways: dict[str, Any]) -> None:
     layer = cls(D, H, engine=engine, **ways).double()
@@ -298,9 +281,9 @@ def test_variants_of_the_step_equal_the_equations(index: int, call: str) -> None
     layer = cls(D, H, step_options=options, **structure)
     for parameter in layer.parameters():  # also the gains, offsets and starts, which are 1 and 0 at first
         torch.nn.init.uniform_(parameter, -1, 1)
-    fused = options == StepOptions() and layer.proj_size < H
-    assert layer.explain(torch.zeros(B, T, D), **CALLS[call]).engine == ("fused" if fused else "scan")
-    compare(layer, CALLS[call], given=layer.start == "zeros")
+    native = () if callable(options.activation) else ("native",)
+    fused = ("fused",) if options == StepOptions() and layer.proj_size < H else ()
+    compare(layer, CALLS[call], (*native, *fused, "scan"), given=layer.start == "zeros")
 
 
 @ours
@@ -363,15 +346,16 @@ KEEP = TimeOptions(keep_order=True)
 @ours
 @pytest.mark.parametrize(("call", "start"), [("all valid", "learned"), ("lengths", "zeros"), ("holes", "learned")])
 @pytest.mark.parametrize("ways", [{}, {"reverse": True, "time_options": KEEP}, {"bidirectional": True}])
-def test_reset_mask_runs_episodes_apart(cls: type[RecurrentLayer], call: str, start: Any, ways: dict[str, Any]) -> None:
-    layer = cls(D, H, 2, initial_state=start, **ways).double()
+@engines("native", "scan")
+def test_reset_mask_runs_episodes_apart(cls: Any, call: str, start: Any, ways: dict[str, Any], engine: Any) -> None:
+    layer = cls(D, H, 2, initial_state=start, engine=engine, **ways).double()
     for name, parameter in layer.named_parameters():
         if name.startswith(("h0", "c0")):
             torch.nn.init.normal_(parameter)
     x, resets, valid = rand(B, T, D), torch.rand(B, T) < 0.4, valid_of(CALLS[call])
     state = random_like(layer.initial_state(B))
     output = layer(x, state, reset_mask=resets, **CALLS[call])
-    assert layer.explain(x, reset_mask=resets).engine == "scan"
+    check_refused(layer, "fused", "reset_mask", x, reset_mask=resets)
     for b in range(B):
         row = pytree.tree_map(lambda leaf, b=b: leaf[b : b + 1], state)
         sequence, final = episodes(layer, x[b : b + 1], row, valid[b], resets[b])
@@ -449,16 +433,15 @@ def plain_of(layer: Any, name: str) -> Any:
 @ours
 @calls
 @pytest.mark.parametrize("ways", [{}, {"reverse": True}, {"reverse": True, "keep": True}, {"bidirectional": True}])
-def test_states_of_all_steps_are_those_of_every_part(
-    cls: type[RecurrentLayer], call: str, ways: dict[str, Any]
-) -> None:
+@engines("native", "scan")
+def test_states_of_all_steps_are_those_of_every_part(cls: Any, call: str, ways: dict[str, Any], engine: Any) -> None:
     ways = dict(ways)
     time = TimeOptions(return_all_states=True, keep_order=ways.pop("keep", False))
-    layer = cls(D, H, time_options=time, **ways).double()
+    layer = cls(D, H, time_options=time, engine=engine, **ways).double()
     x, valid = rand(B, T, D), valid_of(CALLS[call])
     state = random_like(layer.initial_state(B))
     output = layer(x, state, **CALLS[call])
-    assert layer.explain(x).engine == "scan"
+    check_refused(layer, "fused", "the states of all steps", x)
     close((output.sequence, output.state, output.last), reference(layer, x, state, valid))
     for t in range(T):
         until = layer(x[:, : t + 1], state, mask=valid[:, : t + 1]).state

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from layer_checks import check_refused, close, engines, leaves, rand
 from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.utils import _pytree as pytree
@@ -29,7 +30,6 @@ LAYERS: list[tuple[type[RecurrentLayer], Any]] = [
 ]
 ours = pytest.mark.parametrize("cls", [cls for cls, _ in LAYERS])
 both = pytest.mark.parametrize(("cls", "reference"), LAYERS)
-engines = pytest.mark.parametrize("engine", ["fused", "scan"])
 shapes = pytest.mark.parametrize(("layers", "bidirectional"), list(itertools.product([1, 2], [False, True])))
 
 
@@ -48,19 +48,12 @@ def random_state(layer: RecurrentLayer, batch: int = B) -> Any:
 
 def torch_states(state: Any, layer: RecurrentLayer) -> list[Tensor]:
     """Our state as torch's ``[layers * directions, B, H]`` tensors."""
-    leaves = [leaf for leaf in pytree.tree_leaves(state) if leaf is not None]
-    return [
-        torch.stack(leaves[i :: 2 if isinstance(layer, LSTM) else 1])
-        for i in range(2 if isinstance(layer, LSTM) else 1)
-    ]
-
-
-def leaves(output: RNNOutput) -> list[Tensor]:
-    return [leaf for leaf in pytree.tree_leaves(output) if leaf is not None]
+    count = 2 if isinstance(layer, LSTM) else 1
+    return [torch.stack(leaves(state)[i::count]) for i in range(count)]
 
 
 @both
-@engines
+@engines()
 @shapes
 def test_equals_torch_on_packed_rows(
     cls: type[RecurrentLayer], reference: Any, engine: Any, layers: int, bidirectional: bool
@@ -91,23 +84,23 @@ def test_equals_torch_on_packed_rows(
 @shapes
 @pytest.mark.parametrize("zero", [False, True])
 @pytest.mark.parametrize("given", [False, True])
+@engines("native", "fused")
 def test_engines_agree_on_lengths_of_zero(
-    cls: type[RecurrentLayer], layers: int, bidirectional: bool, zero: bool, given: bool
+    cls: type[RecurrentLayer], layers: int, bidirectional: bool, zero: bool, given: bool, engine: Any
 ) -> None:
     options = {"num_layers": layers, "bidirectional": bidirectional, "zero_output_for_mask": zero}
-    fused, scan = build(cls, engine="fused", **options), build(cls, engine="scan", **options)
-    scan.load_state_dict(fused.state_dict())
-    x, lengths = torch.randn(B, T, D, dtype=torch.float64), torch.tensor([0, 7, 3, 1, 0])
-    state = random_state(fused) if given else None
+    kernel, scan = build(cls, engine=engine, **options), build(cls, engine="scan", **options)
+    scan.load_state_dict(kernel.state_dict())
+    x, lengths = rand(B, T, D), torch.tensor([0, 7, 3, 1, 0])
+    state = random_state(kernel) if given else None
     mask = sequence_mask(lengths, T)
-    outputs = fused(x, state, lengths=lengths), scan(x, state, lengths=lengths), scan(x, state, mask=mask)
-    for other in outputs[1:]:
-        for a, b in zip(leaves(outputs[0]), leaves(other), strict=True):
-            torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+    found = kernel(x, state, lengths=lengths)
+    close(scan(x, state, lengths=lengths), found)
+    close(scan(x, state, mask=mask), found)
 
 
 @ours
-@engines
+@engines()
 def test_padding_changes_nothing(cls: type[RecurrentLayer], engine: Any) -> None:
     layer = build(cls, bidirectional=True, num_layers=2, engine=engine)
     x, lengths = torch.randn(B, T, D, dtype=torch.float64), torch.tensor([7, 2, 5, 1, 3])
@@ -123,7 +116,7 @@ def test_padding_changes_nothing(cls: type[RecurrentLayer], engine: Any) -> None
 
 
 @ours
-@engines
+@engines()
 def test_gradient_at_padding_is_zero(cls: type[RecurrentLayer], engine: Any) -> None:
     layer = build(cls, bidirectional=True, engine=engine)
     x, lengths = torch.randn(B, T, D, dtype=torch.float64, requires_grad=True), torch.tensor([7, 2, 5, 1, 0])
@@ -134,15 +127,16 @@ def test_gradient_at_padding_is_zero(cls: type[RecurrentLayer], engine: Any) -> 
 
 
 @ours
+@engines()
 @pytest.mark.parametrize("time_major", [False, True])
-def test_packed_and_nested_rows(cls: type[RecurrentLayer], time_major: bool) -> None:
-    layer = build(cls, bidirectional=True, time_options=TimeOptions(time_major=time_major))
+def test_packed_and_nested_rows(cls: type[RecurrentLayer], time_major: bool, engine: Any) -> None:
+    layer = build(cls, bidirectional=True, time_options=TimeOptions(time_major=time_major), engine=engine)
     rows = [torch.randn(n, D, dtype=torch.float64) for n in (3, 7, 1)]
     padded, lengths = torch.nn.utils.rnn.pad_sequence(rows, batch_first=not time_major), torch.tensor([3, 7, 1])
     expected = layer(padded, lengths=lengths)
     sequence = expected.sequence.transpose(0, 1) if time_major else expected.sequence
     given = torch.nn.utils.rnn.pack_sequence(rows, enforce_sorted=False)
-    assert layer.explain(given).engine == "fused"
+    assert layer.explain(given).engine == engine
     packed = layer(given)
     nested = layer(torch.nested.nested_tensor(rows, layout=torch.jagged))
     back, sizes = pad_packed_sequence(packed.sequence, batch_first=True)
@@ -156,7 +150,7 @@ def test_packed_and_nested_rows(cls: type[RecurrentLayer], time_major: bool) -> 
 
 
 @ours
-@engines
+@engines()
 def test_chunks_with_carried_state_equal_one_run(cls: type[RecurrentLayer], engine: Any) -> None:
     layer = build(cls, num_layers=2, engine=engine)
     x = torch.randn(B, T, D, dtype=torch.float64)
@@ -168,13 +162,14 @@ def test_chunks_with_carried_state_equal_one_run(cls: type[RecurrentLayer], engi
 
 
 @ours
-def test_masked_steps_carry_the_state_and_repeat_the_output(cls: type[RecurrentLayer]) -> None:
-    layer = build(cls)
+@engines()
+def test_masked_steps_carry_the_state_and_repeat_the_output(cls: type[RecurrentLayer], engine: Any) -> None:
+    layer = build(cls, engine=engine)
     x = torch.randn(1, T, D, dtype=torch.float64)
     mask = torch.tensor([[False, True, True, False, True, False, False]])
     output = layer(x, mask=mask)
     without = layer(x[:, mask[0]])
-    assert layer.explain(x, mask=mask).engine == "fused"
+    assert layer.explain(x, mask=mask).engine == engine
     repeated = without.sequence[:, [0, 1, 1, 2, 2, 2]]
     torch.testing.assert_close(output.sequence[:, 1:], repeated)
     assert bool((output.sequence[:, 0] == 0).all())
@@ -182,7 +177,7 @@ def test_masked_steps_carry_the_state_and_repeat_the_output(cls: type[RecurrentL
 
 
 @ours
-@engines
+@engines()
 @pytest.mark.parametrize("shape", [(B, 0, D), (0, T, D)])
 def test_empty_batches_are_legal(cls: type[RecurrentLayer], engine: Any, shape: tuple[int, int, int]) -> None:
     layer = build(cls, bidirectional=True, engine=engine)
@@ -192,15 +187,17 @@ def test_empty_batches_are_legal(cls: type[RecurrentLayer], engine: Any, shape: 
 
 
 @ours
-def test_last_of_two_directions_is_end_and_start(cls: type[RecurrentLayer]) -> None:
-    layer = build(cls, bidirectional=True)
+@engines()
+def test_last_of_two_directions_is_end_and_start(cls: type[RecurrentLayer], engine: Any) -> None:
+    layer = build(cls, bidirectional=True, engine=engine)
     output = layer(torch.randn(B, T, D, dtype=torch.float64))
     torch.testing.assert_close(output.last, torch.cat([output.sequence[:, -1, :H], output.sequence[:, 0, H:]], dim=1))
 
 
 @ours
-def test_float32_kernels_stay_near_float64(cls: type[RecurrentLayer]) -> None:
-    layer = cls(28, 64, bidirectional=True)
+@engines()
+def test_float32_kernels_stay_near_float64(cls: type[RecurrentLayer], engine: Any) -> None:
+    layer = cls(28, 64, bidirectional=True, engine=engine)
     x, lengths = torch.randn(16, 50, 28), torch.randint(0, 51, (16,))
     low = leaves(layer(x, lengths=lengths))
     for a, b in zip(low, leaves(layer.double()(x.double(), lengths=lengths)), strict=True):
@@ -208,8 +205,9 @@ def test_float32_kernels_stay_near_float64(cls: type[RecurrentLayer]) -> None:
 
 
 @ours
-def test_bfloat16_autocast_stays_near_float32(cls: type[RecurrentLayer]) -> None:
-    layer = cls(D, H, bidirectional=True)
+@engines()
+def test_bfloat16_autocast_stays_near_float32(cls: type[RecurrentLayer], engine: Any) -> None:
+    layer = cls(D, H, bidirectional=True, engine=engine)
     x, lengths = torch.randn(B, T, D), torch.tensor([7, 2, 5, 1, 0])
     with torch.autocast("cpu", torch.bfloat16):
         low = layer(x, lengths=lengths)
@@ -238,17 +236,23 @@ def test_initializers(cls: type[RecurrentLayer], initializer: Any) -> None:
         assert bias.tolist() == [0.0] * H + [1.0] * H + [0.0] * 2 * H
 
 
-def test_activation_other_than_tanh() -> None:
+@engines()
+def test_activation_other_than_tanh(engine: Any) -> None:
     layer, reference = (
-        SimpleRNN(D, H, step_options=StepOptions(activation="relu")),
+        SimpleRNN(D, H, step_options=StepOptions(activation="relu"), engine=engine),
         torch.nn.RNN(D, H, nonlinearity="relu", batch_first=True),
     )
     reference.load_state_dict(layer.state_dict())
     x = torch.randn(B, T, D)
     torch.testing.assert_close(layer(x).sequence, reference(x)[0])
-    assert layer.explain(x).engine == "fused"
-    choice = LSTM(D, H, step_options=StepOptions(activation="relu")).explain(x)
-    assert choice.engine == "scan" and "relu" in choice.reasons[0]
+    assert layer.explain(x).engine == engine
+
+
+def test_an_activation_without_a_fused_kernel_is_named() -> None:
+    layer, x = LSTM(D, H, step_options=StepOptions(activation="relu")), torch.randn(B, T, D)
+    check_refused(layer, "fused", "the activation 'relu'", x)
+    choice = layer.explain(x)
+    assert choice.engine != "fused" and choice.reasons
 
 
 X = torch.zeros(B, T, D)

@@ -14,10 +14,10 @@ from torch import Tensor
 from lightning_rnn.data.download import fetch, md5_of
 from lightning_rnn.data.files import opened
 from lightning_rnn.data.module import Split
-from lightning_rnn.data.paths import cache_path, data_path
 from lightning_rnn.data.ragged import Ragged
 from lightning_rnn.data.source import Examples, Source
 from lightning_rnn.errors import DataError, require
+from lightning_rnn.paths import cache_path, data_path
 
 Layout = Literal["rows", "pixels", "permuted"]
 PARTS = {"train": "train", "test": "t10k"}

@@ -44,7 +44,7 @@ class Examples:
 
 
 class Source(ABC):
-    """Labelled sequences, one part at a time. Paths are found by :func:`lightning_rnn.data.paths.data_path`."""
+    """Labelled sequences, one part at a time. Paths are found by :func:`lightning_rnn.paths.data_path`."""
 
     def prepare(self) -> None:
         """Download what is absent. Called on one process per machine, before :meth:`read`."""

@@ -8,11 +8,11 @@ from typing import Any
 
 from lightning_rnn.data.files import label_name, read_text, split_lines
 from lightning_rnn.data.module import Split
-from lightning_rnn.data.paths import existing
 from lightning_rnn.data.source import Examples, Source
 from lightning_rnn.data.splitting import stratified_split
 from lightning_rnn.data.tables import Record, read_records
 from lightning_rnn.errors import DataError, require
+from lightning_rnn.paths import existing
 
 RT_POLARITY = {"neg": "rt_polarity/rt-polarity.neg", "pos": "rt_polarity/rt-polarity.pos"}
 

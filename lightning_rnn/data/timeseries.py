@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from lightning_rnn.data.module import Split
-from lightning_rnn.data.paths import data_path, existing
 from lightning_rnn.data.series import read_tsv as read_tsv
 from lightning_rnn.data.source import Examples, Source
 from lightning_rnn.data.ts_format import read_ts as read_ts
 from lightning_rnn.errors import ConfigError
+from lightning_rnn.paths import data_path, existing
 
 
 class TimeSeries(Source):

@@ -8,9 +8,9 @@ from typing import Literal, NamedTuple
 
 from lightning_rnn.data.files import read_text, split_lines
 from lightning_rnn.data.module import Split
-from lightning_rnn.data.paths import existing
 from lightning_rnn.data.source import Examples, Source
 from lightning_rnn.errors import DataError, require
+from lightning_rnn.paths import existing
 
 _PART = re.compile(r" *(?:\((?P<leaf>[0-4]) (?P<word>[^ \t()]+)\)|\((?P<node>[0-4])(?= )|(?P<end>\)))")
 _ESCAPES = {"-LRB-": "(", "-RRB-": ")", "-LSB-": "[", "-RSB-": "]", "-LCB-": "{", "-RCB-": "}", "``": '"', "''": '"'}

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from lightning_rnn.data.files import opened
-from lightning_rnn.data.paths import existing
 from lightning_rnn.errors import DataError
+from lightning_rnn.paths import existing
 
 Rows = dict[str, list[int]]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -46,6 +46,87 @@ def activation(name: Activation) -> Callable[[Tensor], Tensor]:
     if name not in ACTIVATIONS:
         raise ValueError(f"no activation is called {name!r}; there are {', '.join(ACTIVATIONS)}, or give a function")
     return ACTIVATIONS[name]
+
+
+aten = torch.ops.aten
+_Write = Callable[[Tensor, Tensor], Tensor]
+_Slope = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+class Derivative(NamedTuple):
+    """An activation whose derivative is known by hand.
+
+    Attributes:
+        write: ``write(x, out)`` computes it into ``out``, which may be ``x``.
+        slope: ``slope(grad, kept, out)`` computes ``grad * derivative`` into ``out``.
+        of_output: whether the derivative follows from the output, so that ``kept`` is that; else it is the input.
+    """
+
+    write: _Write
+    slope: _Slope
+    of_output: bool = True
+
+
+def _write(name: str) -> _Write:
+    return lambda x, out: out.copy_(ACTIVATIONS[name](x))
+
+
+def _inside(low: float, high: float, scale: float = 1.0) -> _Slope:
+    def slope(grad: Tensor, kept: Tensor, out: Tensor) -> Tensor:
+        inside = (kept > low) & (kept < high)
+        return torch.mul(grad, inside if scale == 1 else inside.to(grad.dtype) * scale, out=out)
+
+    return slope
+
+
+DERIVATIVES: dict[str, Derivative] = {
+    "tanh": Derivative(
+        lambda x, out: torch.tanh(x, out=out), lambda g, y, out: aten.tanh_backward.grad_input(g, y, grad_input=out)
+    ),
+    "sigmoid": Derivative(
+        lambda x, out: torch.sigmoid(x, out=out),
+        lambda g, y, out: aten.sigmoid_backward.grad_input(g, y, grad_input=out),
+    ),
+    "relu": Derivative(lambda x, out: torch.clamp(x, min=0, out=out), lambda g, y, out: torch.mul(g, y > 0, out=out)),
+    "hard_sigmoid": Derivative(_write("hard_sigmoid"), _inside(0, 1, 1 / 6)),
+    "hard_sigmoid_keras2": Derivative(_write("hard_sigmoid_keras2"), _inside(0, 1, 0.2)),
+    "linear": Derivative(lambda x, out: out.copy_(x), lambda g, y, out: out.copy_(g)),
+    "elu": Derivative(
+        _write("elu"), lambda g, y, out: aten.elu_backward.grad_input(g, 1, 1, 1, True, y, grad_input=out)
+    ),
+    "selu": Derivative(
+        _write("selu"),
+        lambda g, y, out: aten.elu_backward.grad_input(
+            g, 1.6732632423543772, 1.0507009873554805, 1, True, y, grad_input=out
+        ),
+    ),
+    "gelu": Derivative(
+        _write("gelu"), lambda g, x, out: aten.gelu_backward.grad_input(g, x, grad_input=out), of_output=False
+    ),
+    "silu": Derivative(
+        _write("silu"), lambda g, x, out: aten.silu_backward.grad_input(g, x, grad_input=out), of_output=False
+    ),
+    "relu6": Derivative(_write("relu6"), _inside(0, 6)),
+    "leaky_relu": Derivative(
+        _write("leaky_relu"), lambda g, y, out: aten.leaky_relu_backward.grad_input(g, y, 0.2, True, grad_input=out)
+    ),
+    "softplus": Derivative(
+        _write("softplus"),
+        lambda g, x, out: aten.softplus_backward.grad_input(g, x, 1, 20, grad_input=out),
+        of_output=False,
+    ),
+    "softsign": Derivative(_write("softsign"), lambda g, y, out: torch.mul(g, (1 - y.abs()).square_(), out=out)),
+    "mish": Derivative(
+        _write("mish"), lambda g, x, out: out.copy_(aten.mish_backward(g.contiguous(), x.contiguous())), of_output=False
+    ),
+    "exponential": Derivative(lambda x, out: torch.exp(x, out=out), lambda g, y, out: torch.mul(g, y, out=out)),
+    "hard_tanh": Derivative(_write("hard_tanh"), _inside(-1, 1)),
+}
+
+
+def derivative(name: Activation) -> Derivative | None:
+    """How an activation is computed with its derivative; None for functions, and for softmax, which mixes features."""
+    return DERIVATIVES.get(name) if isinstance(name, str) else None
 
 
 @dataclass(frozen=True)

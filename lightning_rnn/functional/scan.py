@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -50,9 +51,53 @@ def in_order(nest: Nest, like: Nest) -> Nest:
 
 def choose_rows(mask: Tensor, new: Nest, old: Nest) -> Nest:
     """``new`` in the rows where ``mask [B]`` is True, else ``old``, for every tensor of a nest."""
+    return _merge(lambda a, b: torch.where(expand(mask, a), a, b.to(a.dtype)), new, old)
+
+
+def _merge(function: Callable[[Tensor, Tensor], Tensor], new: Nest, old: Nest) -> Nest:
+    """A function of the tensors of two nests; keys of dicts may be in another order."""
+    if isinstance(new, Tensor):
+        return function(new, old)
+    if type(new) in (tuple, list) or _is_named(new):
+        return _like(new, [_merge(function, a, b) for a, b in zip(new, old, strict=True)])
+    if type(new) is dict:
+        return {key: _merge(function, value, old[key]) for key, value in new.items()}
     leaves, spec = pytree.tree_flatten(new)
     pairs = zip(leaves, pytree.tree_leaves(in_order(old, new)), strict=True)
-    return pytree.tree_unflatten([torch.where(expand(mask, a), a, b.to(a.dtype)) for a, b in pairs], spec)
+    return pytree.tree_unflatten([function(a, b) for a, b in pairs], spec)
+
+
+def _is_named(nest: Nest) -> bool:
+    return isinstance(nest, tuple) and pytree.is_namedtuple_class(type(nest))
+
+
+def _like(nest: Nest, parts: list[Any]) -> Nest:
+    """Parts in a tuple, list or named tuple as ``nest`` is one."""
+    return type(nest)(*parts) if _is_named(nest) else type(nest)(parts)
+
+
+def _unbind(nest: Nest, steps: int) -> Sequence[Nest]:
+    """A nest of ``[B, T, ...]`` as ``T`` nests of ``[B, ...]``; the backward of one unbind is one stack."""
+    if isinstance(nest, Tensor):
+        return nest.unbind(1)
+    leaves, spec = pytree.tree_flatten(nest)
+    columns = [leaf.unbind(1) for leaf in leaves]
+    if type(nest) is tuple and all(isinstance(part, Tensor) for part in nest):
+        return list(zip(*columns, strict=True))
+    return [pytree.tree_unflatten([column[t] for column in columns], spec) for t in range(steps)]
+
+
+def _stack(steps: list[Nest]) -> Nest:
+    """``T`` nests of ``[B, ...]`` as one of ``[B, T, ...]``."""
+    first = steps[0]
+    if isinstance(first, Tensor):
+        return torch.stack(steps, dim=1)
+    if type(first) in (tuple, list) or _is_named(first):
+        return _like(first, [_stack(list(part)) for part in zip(*steps, strict=True)])
+    if type(first) is dict:
+        return {key: _stack([step[key] for step in steps]) for key in first}
+    leaves = zip(*[pytree.tree_leaves(step) for step in steps], strict=True)
+    return pytree.tree_unflatten([torch.stack(leaf, dim=1) for leaf in leaves], pytree.tree_structure(first))
 
 
 def length_of(x: Nest) -> int:
@@ -90,29 +135,21 @@ def scan(
     steps = length_of(x)
     if not steps:
         return _empty(stepper, x, state, all_states)
-    leaves, spec = pytree.tree_flatten(stepper.project(x))
-    columns = [leaf.unbind(1) for leaf in leaves]  # whose backward is one stack; slices would each make a full zero
+    columns = _unbind(stepper.project(x), steps)
     masks = None if valid is None else valid.mask.unbind(1)
     starts = None if resets is None else resets.mask.unbind(1)
-    outputs: list[list[Tensor]] = []
-    states: list[list[Tensor]] = []
+    outputs: list[Nest] = []
+    states: list[Nest] = []
+    step = stepper.step
     for t in range(steps):
         if starts is not None and resets is not None:
             state = choose_rows(starts[t], resets.state, state)
-        output, new = stepper.step(pytree.tree_unflatten([column[t] for column in columns], spec), state)
+        output, new = step(columns[t], state)
         state = new if masks is None else choose_rows(masks[t], new, state)
-        flat, output_spec = pytree.tree_flatten(output)
-        outputs.append(flat)
+        outputs.append(output)
         if all_states:
-            states.append(pytree.tree_leaves(state))
-    kept = None
-    if all_states:
-        kept = pytree.tree_unflatten(_stack(states), pytree.tree_structure(state))
-    return Ran(pytree.tree_unflatten(_stack(outputs), output_spec), state, kept)
-
-
-def _stack(steps: list[list[Tensor]]) -> list[Tensor]:
-    return [torch.stack(leaf, dim=1) for leaf in zip(*steps, strict=True)]
+            states.append(state)
+    return Ran(_stack(outputs), state, _stack(states) if all_states else None)
 
 
 def _empty(stepper: Stepper, x: Nest, state: Nest, all_states: bool) -> Ran:

@@ -34,6 +34,7 @@ from lightning_rnn.layers.pooling import SequencePooling as SequencePooling
 from lightning_rnn.layers.precision import float32_precision as float32_precision
 from lightning_rnn.layers.precision import set_float32_precision as set_float32_precision
 from lightning_rnn.layers.precision import use_float32_precision as use_float32_precision
+from lightning_rnn.layers.quantized import quantize_dynamic as quantize_dynamic
 from lightning_rnn.layers.recurrent import GRU as GRU
 from lightning_rnn.layers.recurrent import LSTM as LSTM
 from lightning_rnn.layers.recurrent import RecurrentLayer as RecurrentLayer

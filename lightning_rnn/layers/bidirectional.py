@@ -140,8 +140,8 @@ class Bidirectional(Configurable, nn.Module):
 
         Example:
             >>> from lightning_rnn import GRU
-            >>> Bidirectional(GRU(3, 5)).explain(torch.zeros(2, 7, 3)).engine
-            'fused'
+            >>> Bidirectional(GRU(3, 5, engine="scan")).explain(torch.zeros(2, 7, 3))
+            EngineChoice(engine='scan', reasons=("engine='scan' was asked for",))
         """
         masks = {"lengths": lengths, "mask": mask, "reset_mask": reset_mask}
         choice: EngineChoice = self._layers[0].explain(x, _pair(state)[0], **masks)

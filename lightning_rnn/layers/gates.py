@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -106,6 +106,18 @@ def reset(kind: CellKind, weights: Weights, initializer: Initializer, unit_forge
             bias.chunk(4)[1].fill_(float(unit_forget_bias and i == 0))
 
 
+class Noise(NamedTuple):
+    """What was drawn for every step of a run, before its first; ``[B, ...]`` without ``T`` for one step alone.
+
+    Attributes:
+        dropped: recurrent dropout drawn anew at each step, ``[B, T, G, P]``, 0 or ``1 / (1 - p)``; None where not.
+        zoned: units that keep their value, bool ``[B, T, P]``; None where none is drawn.
+    """
+
+    dropped: Tensor | None = None
+    zoned: Tensor | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Gates:
     """One layer and direction made ready for one call: weights, options, the noise drawn.
@@ -139,7 +151,7 @@ class Gates:
 
     @property
     def draws(self) -> bool:
-        """Whether a step draws random numbers."""
+        """Whether a run draws random numbers."""
         return bool(self.drop_input_each or self.drop_each or (self.zoneout and self.training))
 
     def tensors(self) -> list[Tensor]:
@@ -152,22 +164,49 @@ class Gates:
             return x * (self.dropped_input.unsqueeze(1) if x.ndim > 2 else self.dropped_input)
         return F.dropout(x, self.drop_input_each) if self.drop_input_each else x
 
+    def draw(self, x: Tensor) -> Noise:
+        """The noise of all steps of ``x [B, T, D]``, or of the one step ``[B, D]``.
+
+        Numbers are drawn in the order of the steps, so that a run in chunks draws what a run at once does. Memory is
+        time first: the noise of a step lies in one piece.
+        """
+        like = self.weights.weight_hh
+        ones = like.new_ones(x.shape[0], self.kind.gates, self.output_size) if self.drop_each else None
+        units = like.new_empty(x.shape[0], self.output_size) if self.zoneout and self.training else None
+        dropped: list[Tensor] = []
+        zoned: list[Tensor] = []
+        for _ in range(x.shape[1] if x.ndim > 2 else 1):
+            if ones is not None:
+                dropped.append(F.dropout(ones, self.drop_each))
+            if units is not None:
+                zoned.append(torch.rand_like(units) < self.zoneout)
+        if x.ndim < 3:
+            return Noise(dropped[0] if dropped else None, zoned[0] if zoned else None)
+        return Noise(*(torch.stack(steps).transpose(0, 1) if steps else None for steps in (dropped, zoned)))
+
     def project(self, x: Any) -> Any:
-        return project(self.kind.name, self.enter(x), self.weights, self.options)
+        entered = self.enter(x)
+        return self.accompany(project(self.kind.name, entered, self.weights, self.options), self.draw(x))
+
+    def accompany(self, projected: Tensor, noise: Noise) -> Any:
+        """What :meth:`step` takes: the projected input, in a dict with the noise where there is some."""
+        drawn = {name: values for name, values in noise._asdict().items() if values is not None}
+        return {"x": projected, **drawn} if drawn else projected
 
     def step(self, projected: Any, state: Any) -> tuple[Any, Any]:
+        dropped, zoned = self.dropped, None
+        if isinstance(projected, dict):
+            dropped, zoned = projected.get("dropped", dropped), projected.get("zoned")
+            projected = projected["x"]
         old = (state,) if self.kind.states == 1 else tuple(state)
-        dropped = self.dropped
-        if self.drop_each:
-            dropped = F.dropout(old[0].new_ones(old[0].shape[0], self.kind.gates, old[0].shape[1]), self.drop_each)
         h, *rest = self.kind.step(projected, old, self.weights, self.options, dropped)
         if self.zoneout:
-            h = self._zone(old[0], h)
+            h = self._zone(old[0], h, zoned)
         return h, LSTMState(h, *rest) if rest else h
 
-    def _zone(self, old: Tensor, new: Tensor) -> Tensor:
-        if self.training:
-            return torch.where(torch.rand_like(new) < self.zoneout, old.to(new.dtype), new)
+    def _zone(self, old: Tensor, new: Tensor, zoned: Tensor | None) -> Tensor:
+        if zoned is not None:
+            return torch.where(zoned, old.to(new.dtype), new)
         return self.zoneout * old + (1 - self.zoneout) * new
 
 

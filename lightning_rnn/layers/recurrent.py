@@ -30,6 +30,7 @@ from lightning_rnn.layers.initializers import Initializer
 from lightning_rnn.layers.options import Regularization, TimeOptions
 from lightning_rnn.layers.packing import is_ragged, unpack
 from lightning_rnn.layers.sequence import SequenceLayer
+from lightning_rnn.layers.streaming import stream_step
 from lightning_rnn.types import LSTMState, RNNOutput, State
 
 InitialState = Literal["zeros", "learned"]
@@ -56,7 +57,7 @@ class RecurrentLayer(SequenceLayer):
         step_options: variants of the equations: activations, peepholes, layer normalization, clipping, reset form.
         regularization: dropout of every kind, zoneout.
         time_options: unrolling, checkpoints, axis order, states of all steps.
-        engine: ``auto``, ``fused`` or ``scan``; anything but auto raises rather than fall back.
+        engine: ``auto``, ``native``, ``fused`` or ``scan``; anything but auto raises rather than fall back.
 
     Parameters have the names, shapes and gate order of ``torch.nn``: a ``state_dict`` moves both ways.
     """
@@ -222,8 +223,8 @@ class RecurrentLayer(SequenceLayer):
         """The engine that ``forward`` with these arguments runs on, and why.
 
         Example:
-            >>> GRU(3, 5).explain(torch.zeros(2, 7, 3)).engine
-            'fused'
+            >>> GRU(3, 5, engine="scan").explain(torch.zeros(2, 7, 3))
+            EngineChoice(engine='scan', reasons=("engine='scan' was asked for",))
         """
         if is_ragged(x):
             padded, lengths, _ = unpack(x)
@@ -237,8 +238,11 @@ class RecurrentLayer(SequenceLayer):
             bound = [
                 bind(self._kind, weights, self.step_options, self.regularization, 1, self.training) for weights in each
             ]
-        choices = [self._choose(gates, reset_mask) for gates in bound]
-        return max(choices, key=lambda choice: choice.engine == "scan")  # one layer in the loop is what takes the time
+        masked = lengths is not None or mask is not None
+        choices = [self._choose(gates, rows, masked, reset_mask) for gates in bound]
+        return max(
+            choices, key=lambda choice: choice.engine in ("loop", "scan")
+        )  # one layer in the loop is what takes the time
 
     def forward(
         self,
@@ -272,6 +276,10 @@ class RecurrentLayer(SequenceLayer):
             output = self.forward(self._turn(padded), state, lengths=lengths)
             return replace(output, sequence=pack(self._turn(output.sequence)))  # type: ignore[arg-type]
         return self._padded(x, state, lengths, mask, reset_mask)  # type: ignore[arg-type]
+
+    def step(self, x_t: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """One step ``[B, D]`` for online use, see :func:`lightning_rnn.layers.streaming.stream_step`."""
+        return stream_step(self, x_t, state)
 
     def _padded(
         self, x: Tensor, state: State | None, lengths: Tensor | None, mask: Tensor | None, reset_mask: Tensor | None
@@ -332,8 +340,10 @@ class RecurrentLayer(SequenceLayer):
             kept.append(ran.all_states)
         return torch.cat(outputs, dim=-1) if self.bidirectional else outputs[0], lasts, states, kept
 
-    def _after(self, x: Tensor, direction: int, skip: bool) -> Callable[[Tensor], Tensor]:
-        """What happens to one direction's outputs: dropout, then its half of the input is added."""
+    def _after(self, x: Tensor, direction: int, skip: bool) -> Callable[[Tensor], Tensor] | None:
+        """What happens to one direction's outputs: dropout, then its half of the input is added; None for nothing."""
+        if not skip and not (self.regularization.output_dropout and self.training):
+            return None
 
         def after(outputs: Tensor) -> Tensor:
             noise = self.regularization

@@ -92,7 +92,8 @@ class RNN(SequenceLayer):
         """The engine that ``forward`` with these arguments runs on, and why."""
         first = first_tensor(x)
         with torch.random.fork_rng(devices=[first.device] if first.is_cuda else [], enabled=self.training):
-            return self._choose(self._ready(self._turn(x), constants), reset_mask)
+            x, masked = self._turn(x), lengths is not None or mask is not None
+            return self._choose(self._ready(x, constants), x, masked, self._turn(reset_mask))
 
     def forward(
         self,

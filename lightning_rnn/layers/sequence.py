@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +17,8 @@ from lightning_rnn.functional.scan import Ran, Resets, in_order
 from lightning_rnn.layers.cell import first_tensor, like
 from lightning_rnn.layers.chunks import run_chunks
 from lightning_rnn.layers.config import Configurable
-from lightning_rnn.layers.engines import Call, Engine, EngineChoice, choose, runner
+from lightning_rnn.layers.engines import Call, Engine, EngineChoice, choose, entry_of
+from lightning_rnn.layers.gates import Gates
 from lightning_rnn.layers.options import TimeOptions
 from lightning_rnn.types import Nest
 
@@ -154,9 +156,12 @@ class SequenceLayer(Configurable, nn.Module, ABC):
             return Valid(valid.mask)  # what happens at padding, states or starts of episodes, has its own time
         return valid
 
-    def _choose(self, stepper: object, reset_mask: Tensor | None) -> EngineChoice:
-        time = self.time_options
-        return choose(self.engine, stepper, Call(reset_mask is not None, time.unroll, time.return_all_states))
+    def _choose(self, stepper: object, x: Nest, masked: bool, reset_mask: Tensor | None) -> EngineChoice:
+        time, sizes = self.time_options, None
+        if isinstance(x, Tensor) and x.ndim == 3 and not x.is_cuda:
+            sizes = (x.shape[0], x.shape[1])
+        call = Call(reset_mask is not None, time.unroll, time.return_all_states, sizes, masked)
+        return choose(self.engine, stepper, call)
 
     def _run(
         self,
@@ -174,32 +179,56 @@ class SequenceLayer(Configurable, nn.Module, ABC):
 
         ``fresh`` is the state at which episodes start; ``after`` acts on outputs before masked steps repeat them.
         """
-        run = runner(self._choose(stepper, reset_mask))
         resets = None if reset_mask is None else Resets(reset_mask, fresh)
+        entry, time = entry_of(self._choose(stepper, x, valid is not None, reset_mask)), self.time_options
         if valid is not None:
             x = pytree.tree_map(lambda leaf: torch.where(expand(valid.mask, leaf), leaf, 0), x)
-        ordered = valid
-        if reverse:
-            x = pytree.tree_map(lambda leaf: turn(leaf, valid), x)
-            ordered = None if valid is None else valid.turned()
-            if resets is not None:  # an episode that starts at t ends, seen from behind, before t - 1
-                ahead = torch.cat([resets.mask[:, 1:], torch.zeros_like(resets.mask[:, :1])], dim=1)
-                resets = Resets(turn(ahead, valid), resets.state)
-        time = self.time_options
+        if resets is not None and reverse:  # an episode that starts at t ends, seen from behind, before t - 1
+            ahead = torch.cat([resets.mask[:, 1:], torch.zeros_like(resets.mask[:, :1])], dim=1)
+            resets = Resets(ahead, resets.state)
         host = torch.autograd.graph.save_on_cpu(first_tensor(x).is_cuda) if time.offload else nullcontext()
+        ordered = time.checkpoint is not None or (isinstance(stepper, Gates) and stepper.draws)
+        whole = entry.whole and not (reverse and ordered)
+        final = after is None and not time.return_all_states and time.checkpoint is None
         with host:
-            ran = run_chunks(run, stepper, x, state, ordered, resets, time.return_all_states, time.checkpoint)
+            if whole:
+                fill = "carry" if not final else "zero" if self.zero_output_for_mask else "repeat"
+                run = partial(entry.run, reverse=reverse, fill=fill)
+                ran = run_chunks(run, stepper, x, state, valid, resets, time.return_all_states, time.checkpoint)
+            else:
+                ran = self._turned(entry.run, stepper, x, state, valid, resets, reverse)
         outputs, all_states = ran.outputs, ran.all_states
-        if reverse:
-            outputs, all_states = pytree.tree_map_only(Tensor, lambda leaf: turn(leaf, valid), (outputs, all_states))
         if after is not None:
             outputs = after(outputs)
-        outputs = pytree.tree_map(
-            lambda leaf: fill_masked(leaf, valid, reverse=reverse, zero=self.zero_output_for_mask), outputs
-        )
+        if not (whole and final):
+            outputs = pytree.tree_map(
+                lambda leaf: fill_masked(leaf, valid, reverse=reverse, zero=self.zero_output_for_mask), outputs
+            )
         end = 0 if reverse else -1
         last = pytree.tree_map(lambda leaf: leaf[:, end] if leaf.shape[1] else leaf.sum(1), outputs)
         return Ran(outputs, ran.state, all_states), last
+
+    def _turned(
+        self,
+        run: Callable[..., Ran],
+        stepper: Any,
+        x: Nest,
+        state: Nest,
+        valid: Valid | None,
+        resets: Resets | None,
+        reverse: bool,
+    ) -> Ran:
+        """An engine that knows only one direction, in either."""
+        time, ordered = self.time_options, valid
+        if reverse:
+            x = pytree.tree_map(lambda leaf: turn(leaf, valid), x)
+            ordered = None if valid is None else valid.turned()
+            resets = None if resets is None else Resets(turn(resets.mask, valid), resets.state)
+        ran = run_chunks(run, stepper, x, state, ordered, resets, time.return_all_states, time.checkpoint)
+        if not reverse:
+            return ran
+        outputs, kept = pytree.tree_map_only(Tensor, lambda leaf: turn(leaf, valid), (ran.outputs, ran.all_states))
+        return Ran(outputs, ran.state, kept)
 
     def _order(self, outputs: Nest) -> Nest:
         """A ``reverse`` layer's outputs in the order of processing, unless it keeps theirs."""

@@ -18,6 +18,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning_rnn import __version__
 from lightning_rnn.data.module import SequenceDataModule
 from lightning_rnn.errors import CheckpointError, ConfigError, DataError, UserError
+from lightning_rnn.runtime import may_tune, tune_cpu
 from lightning_rnn.training.console import progress_bar
 from lightning_rnn.training.loggers import CSVLogger
 from lightning_rnn.training.messages import one_sentence, suggestion
@@ -30,6 +31,10 @@ TRAINER_DEFAULTS: dict[str, Any] = {
     "num_sanity_val_steps": 0,
     "enable_model_summary": False,  # the module logs its size and its engines
 }
+TUNE_HELP = (
+    "Keep freed memory, flush denormals and give torch a thread for each core there is for this process "
+    "(LIGHTNING_RNN_TUNE=0 is the same as false)."
+)
 CHECKPOINT_DEFAULTS: dict[str, Any] = {
     "checkpoint.filename": "best",
     "checkpoint.monitor": "val_loss",
@@ -86,6 +91,7 @@ class RunCommand(LightningCLI):
             raise ConfigError(" ".join(str(error).split())) from error
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--tune_cpu", type=bool, default=True, help=TUNE_HELP)
         parser.add_optimizer_args()
         parser.add_lr_scheduler_args()
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
@@ -109,6 +115,8 @@ class RunCommand(LightningCLI):
             raise
 
     def before_instantiate_classes(self) -> None:
+        if self.options.tune_cpu and may_tune():
+            log.info("%s", tune_cpu())
         trainer = self.options.trainer
         trainer.default_root_dir = str(trainer.default_root_dir or default_root(self.options))
         self.root = Path(trainer.default_root_dir)
