@@ -8,7 +8,7 @@ ifneq ($(wildcard ../shared/data),)
 export LIGHTNING_RNN_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: demo test test-slow lint format clean
+.PHONY: demo test test-slow gpu-check lint format clean
 
 # One thread: so small a network gains nothing from two, and loses much on a busy machine.
 demo: export OMP_NUM_THREADS = 1
@@ -26,6 +26,10 @@ test: .venv/dev lint
 
 test-slow: .venv/dev
 	@$(BIN)/python -m pytest -m slow tests
+
+# On a machine with an NVIDIA GPU: the tests that need one, and the engines' times there.
+gpu-check: .venv/dev
+	@$(BIN)/python benchmarks/gpu_check.py
 
 lint: .venv/dev
 	@$(BIN)/ruff check .

@@ -127,7 +127,7 @@ def make(name: str, options: dict[str, Any], **more: Any) -> Any:
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize(("name", "options"), VARIANTS, ids=[f"{n} {o}" for n, o in VARIANTS])
 def test_every_option_equals_the_loop(name: str, options: dict[str, Any], mask: str) -> None:
-    compare(make(name, options), mask, torch.float64, 1e-11)
+    compare(make(name, options), mask, torch.float64, 1e-10)  # gates without bounds make large gradients
 
 
 EXACT = [(name, options) for name, options in VARIANTS if "regularization" not in options]  # draws depend on the dtype

@@ -22,7 +22,8 @@ int64_t padded(int64_t n) {
 // One tile, C[R, NV vectors] = start + A[R, K] @ panel[K, NV vectors], held in registers. `start` are rows `step` apart:
 // C itself, one row of biases (step 0), or null for zeros.
 template <class T, int R, int NV>
-void tile(int64_t K, const T* a, int64_t lda, const T* panel, T* c, int64_t ldc, const T* start, int64_t step) {
+void tile(int64_t K, const T* a, int64_t lda, const T* panel, T* c, int64_t ldc, const T* start, int64_t step,
+          const T* ahead) {
   constexpr int64_t W = Of<T>::lanes;
   Vec<T> sum[R][NV];
 #pragma GCC unroll 16
@@ -30,6 +31,7 @@ void tile(int64_t K, const T* a, int64_t lda, const T* panel, T* c, int64_t ldc,
 #pragma GCC unroll 4
     for (int v = 0; v < NV; v++) sum[r][v] = start ? load(start + r * step + v * W) : Vec<T>{};
   for (int64_t k = 0; k < K; k++) {
+    __builtin_prefetch(ahead + k * (64 / sizeof(T)), 0, 2);
     Vec<T> row[NV];
 #pragma GCC unroll 4
     for (int v = 0; v < NV; v++) row[v] = load(panel + (k * NV + v) * W);
@@ -47,7 +49,7 @@ void tile(int64_t K, const T* a, int64_t lda, const T* panel, T* c, int64_t ldc,
 }
 
 template <class T>
-using Tile = void (*)(int64_t, const T*, int64_t, const T*, T*, int64_t, const T*, int64_t);
+using Tile = void (*)(int64_t, const T*, int64_t, const T*, T*, int64_t, const T*, int64_t, const T*);
 
 template <class T, int NV, int R = 1>
 Tile<T> pick_rows(int64_t rows) {
@@ -122,10 +124,11 @@ void panel_product(int64_t p, int64_t M, const T* a, int64_t lda, const Packed<T
                    const T* start, int64_t step) {
   int64_t from = b.first(p) * Of<T>::lanes, vectors = b.first(p + 1) - b.first(p);
   int64_t tiles = ceil_div(M, tile_rows(vectors));
+  const T* next = b.data.data() + (p + 1 < b.panels ? b.first(p + 1) * Of<T>::lanes * b.K : 0);
   for (int64_t i = 0; i < tiles; i++) {
     int64_t m = M * i / tiles, rows = M * (i + 1) / tiles - m;
     pick<T>(rows, vectors)(b.K, a + m * lda, lda, b.data.data() + from * b.K, c + m * ldc + from, ldc,
-                           start ? start + m * step + from : nullptr, step);
+                           start ? start + m * step + from : nullptr, step, next + i * b.K * (64 / sizeof(T)));
   }
 }
 

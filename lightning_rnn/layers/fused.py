@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -13,6 +13,7 @@ from lightning_rnn.functional import StepOptions, Weights
 from lightning_rnn.functional.masks import Valid
 from lightning_rnn.functional.scan import Ran, Resets, scan
 from lightning_rnn.layers.gates import KINDS, Gates
+from lightning_rnn.layers.replay import gradients
 from lightning_rnn.types import LSTMState
 
 KERNELS: dict[tuple[str, Any], Any] = {
@@ -132,18 +133,6 @@ def _by_scan(name: str, tensors: list[Tensor]) -> list[Tensor]:
     return [ran.outputs, *(ran.state if states > 1 else (ran.state,))]
 
 
-def _match(
-    outputs: Sequence[Tensor], tensors: Sequence[Tensor], grads: Sequence[Tensor | None], **options: bool
-) -> list[Tensor | None]:
-    """Gradients of ``tensors``, None where one needs none."""
-    wanted = [tensor for tensor in tensors if tensor.requires_grad]
-    pairs = [(o, g) for o, g in zip(outputs, grads, strict=True) if g is not None and o.requires_grad]
-    found = iter(
-        torch.autograd.grad([o for o, _ in pairs], wanted, [g for _, g in pairs], allow_unused=True, **options)
-    )
-    return [next(found) if tensor.requires_grad else None for tensor in tensors]
-
-
 class _TwiceDifferentiable(torch.autograd.Function):
     """A kernel whose backward, when it must itself be differentiable, goes through the loop instead."""
 
@@ -162,8 +151,8 @@ class _TwiceDifferentiable(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         if torch.is_grad_enabled():  # create_graph=True
             tensors = list(ctx.saved_tensors)
-            return None, *_match(_by_scan(ctx.name, tensors), tensors, grads, create_graph=True)
-        return None, *_match(ctx.outputs, ctx.inner, grads, retain_graph=True)
+            return None, *gradients(_by_scan(ctx.name, tensors), tensors, grads, create_graph=True)
+        return None, *gradients(ctx.outputs, ctx.inner, grads, retain_graph=True)
 
 
 def _dense(tensor: Tensor) -> Tensor:
@@ -199,7 +188,7 @@ def _recording() -> Iterator[None]:
 def _fused_backward(name: str, tensors: list[Tensor], grads: list[Tensor]) -> list[Tensor]:
     with _recording():
         inner = [tensor.detach().requires_grad_() for tensor in tensors]
-        found = _match(_kernel(name, inner), inner, grads)
+        found = gradients(_kernel(name, inner), inner, grads)
     return [t.new_zeros(t.shape) if g is None else _dense(g) for t, g in zip(tensors, found, strict=True)]
 
 

@@ -17,7 +17,7 @@ from lightning_rnn.functional.options import NORMS
 from lightning_rnn.functional.scan import Ran, Resets, scan
 from lightning_rnn.layers.gates import KINDS, Gates
 from lightning_rnn.layers.native_library import why_not
-from lightning_rnn.layers.replay import Operands, Plan, gradients, operands, ran, replay
+from lightning_rnn.layers.replay import Operands, Plan, batched, gradients, operands, ran, replay
 
 # In the order of csrc/activations.h. softmax mixes units, a function of the user's is unknown to C++.
 ACTIVATIONS = (
@@ -177,7 +177,7 @@ class _Native(torch.autograd.Function):
         *tensors, memory = ctx.saved_tensors
         row, call = Operands(*tensors), ctx.call
         twice = torch.is_grad_enabled()  # create_graph=True
-        if twice or any(_batched(g) for g in grads if g is not None):
+        if twice or batched(grads):
             with torch.enable_grad():
                 results = _replayed(call, row)
             return None, *gradients(results, tensors, grads, create_graph=twice)
@@ -189,12 +189,6 @@ class _Native(torch.autograd.Function):
         states = [rest.pop(0), rest.pop(0) if lstm else None]
         fresh = [None if t is None else rest.pop(0) for t in (row.fresh_h, row.fresh_c)]
         return None, dx, *states, *fresh, *rest, None, None, None, None
-
-
-def _batched(grad: Tensor) -> bool:
-    """Whether this is many gradients as one, by ``torch.func.vmap`` or ``is_grads_batched``."""
-    functorch = torch._C._functorch
-    return functorch.is_legacy_batchedtensor(grad) or functorch.is_functorch_wrapped_tensor(grad)
 
 
 def _replayed(call: _Call, row: Operands) -> list[Tensor]:

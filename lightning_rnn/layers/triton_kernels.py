@@ -1,15 +1,20 @@
 """The pointwise part of a step as one Triton kernel, forward and backward; see ``pointwise.py`` for the equations.
 
 Numbers are read in any floating dtype, computed in float32 and written back. Rows are ``[B, n * H]`` in one piece;
-masks come with their strides. Importing this module needs Triton.
+masks come with their strides. Without Triton this module can be read, by documentation for one, but not run.
 """
 
 # Triton reads this source: calls by position, plain arithmetic, no annotations but constexpr.
 # mypy: disable-error-code="import-not-found, import-untyped, untyped-decorator, no-untyped-def, no-untyped-call"
 from __future__ import annotations
 
-import triton
-import triton.language as tl
+from types import SimpleNamespace
+
+try:
+    import triton
+    import triton.language as tl
+except ImportError:
+    triton = SimpleNamespace(jit=lambda function: function)
 
 CODES = {
     name: code

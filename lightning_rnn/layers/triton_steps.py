@@ -55,7 +55,7 @@ def run_triton(
     gates: Gates, x: Tensor, state: Any, valid: Valid | None, resets: Resets | None, all_states: bool
 ) -> Ran:
     """The engine: :func:`lightning_rnn.functional.scan.scan` with a kernel a step."""
-    with torch.cuda.device_of(x):  # where Triton launches; backward runs there by itself
+    with torch.cuda.device_of(x):  # type: ignore[no-untyped-call]  # Triton launches there; backward does by itself
         return run_with(PAIRS, gates, x, state, valid, resets, all_states)
 
 
