@@ -48,7 +48,7 @@ def _machine() -> str:
 def command(output: Path, architecture: str = "native") -> list[str]:
     """The compiler's command line that makes the library for an ``architecture`` (``-march``)."""
     roots = [*(f"-I{path}" for path in include_paths()), f"-I{SOURCES}"]
-    libraries = [flag for path in library_paths() for flag in (f"-L{path}", f"-Wl,-rpath,{path}")]
+    libraries = [f"-L{path}" for path in library_paths()]  # loaded already when this is: no path to them is kept
     abi = f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}"
     source = str(SOURCES / "engine.cpp")
     march = f"-march={architecture}"
