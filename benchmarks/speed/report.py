@@ -20,7 +20,7 @@ QUIET = 0.3  # cores of other load that are not worth a word
 
 @dataclass(frozen=True)
 class Target:
-    """One line of the issue's table: a ratio of two contenders over the records of a group.
+    """One line of the table of targets: a ratio of two contenders over the records of a group.
 
     Attributes:
         text: what it says.

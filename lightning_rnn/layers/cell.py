@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, Self
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from lightning_rnn.functional.scan import Stepper
 from lightning_rnn.layers.config import Configurable
-from lightning_rnn.types import Nest
+from lightning_rnn.types import LSTMState, Nest
 
 
 class Cell(Configurable, nn.Module, ABC):
@@ -91,10 +92,23 @@ def follow(module: nn.Module, x: Tensor) -> None:
 
 def first_tensor(x: Nest) -> Tensor:
     """The first tensor of a nest."""
+    if isinstance(x, Tensor):
+        return x
     leaves = [leaf for leaf in torch.utils._pytree.tree_leaves(x) if isinstance(leaf, Tensor)]
     if not leaves:
         raise TypeError(f"expected a tensor or a nest of tensors, got {type(x).__name__}")
     return leaves[0]
+
+
+def map_tensors(function: Callable[[Tensor], Tensor], nest: Nest) -> Nest:
+    """A function of every tensor of a nest; torch's ``tree_map`` takes as long as a kernel for a lone tensor."""
+    if isinstance(nest, Tensor):
+        return function(nest)
+    if type(nest) is LSTMState:
+        return LSTMState(function(nest.h), function(nest.c))
+    if type(nest) in (tuple, list):
+        return type(nest)(map_tensors(function, part) for part in nest)
+    return torch.utils._pytree.tree_map_only(Tensor, function, nest)
 
 
 def like(state: Nest, x: Tensor) -> Nest:
@@ -104,4 +118,4 @@ def like(state: Nest, x: Tensor) -> Nest:
         both = leaf.is_floating_point() and x.is_floating_point()
         return leaf.to(x.device, x.dtype if both else leaf.dtype)
 
-    return torch.utils._pytree.tree_map_only(Tensor, move, state)
+    return map_tensors(move, state)

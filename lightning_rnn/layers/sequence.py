@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 
 from lightning_rnn.functional.masks import Valid, expand, fill_masked, turn
 from lightning_rnn.functional.scan import Ran, Resets, in_order
-from lightning_rnn.layers.cell import first_tensor, like
+from lightning_rnn.layers.cell import first_tensor, like, map_tensors
 from lightning_rnn.layers.chunks import run_chunks
 from lightning_rnn.layers.config import Configurable
 from lightning_rnn.layers.engines import Call, Engine, EngineChoice, choose, entry_of
@@ -102,7 +102,7 @@ class SequenceLayer(Configurable, nn.Module, ABC):
 
     def _keep(self, state: Nest) -> None:
         if self.stateful:
-            self._states = pytree.tree_map(torch.Tensor.detach, state)
+            self._states = map_tensors(torch.Tensor.detach, state)
 
     def _kept(self, x: Tensor) -> Nest | None:
         """The state kept from the call before, checked against this one."""
@@ -120,7 +120,7 @@ class SequenceLayer(Configurable, nn.Module, ABC):
         """Between ``[B, T]`` and a ``time_major`` layer's ``[T, B]``."""
         if not self.time_options.time_major:
             return nest
-        return pytree.tree_map_only(Tensor, lambda leaf: leaf.transpose(0, 1) if leaf.ndim > 1 else leaf, nest)
+        return map_tensors(lambda leaf: leaf.transpose(0, 1) if leaf.ndim > 1 else leaf, nest)
 
     def _valid(self, x: Tensor, lengths: Tensor | None, mask: Tensor | None, reset_mask: Tensor | None) -> Valid | None:
         """Which steps are real. Shapes and dtypes are checked here, before any kernel: kernels do not check."""
@@ -182,7 +182,7 @@ class SequenceLayer(Configurable, nn.Module, ABC):
         resets = None if reset_mask is None else Resets(reset_mask, fresh)
         entry, time = entry_of(self._choose(stepper, x, valid is not None, reset_mask)), self.time_options
         if valid is not None:
-            x = pytree.tree_map(lambda leaf: torch.where(expand(valid.mask, leaf), leaf, 0), x)
+            x = map_tensors(lambda leaf: torch.where(expand(valid.mask, leaf), leaf, 0), x)
         if resets is not None and reverse:  # an episode that starts at t ends, seen from behind, before t - 1
             ahead = torch.cat([resets.mask[:, 1:], torch.zeros_like(resets.mask[:, :1])], dim=1)
             resets = Resets(ahead, resets.state)
@@ -201,11 +201,11 @@ class SequenceLayer(Configurable, nn.Module, ABC):
         if after is not None:
             outputs = after(outputs)
         if not (whole and final):
-            outputs = pytree.tree_map(
+            outputs = map_tensors(
                 lambda leaf: fill_masked(leaf, valid, reverse=reverse, zero=self.zero_output_for_mask), outputs
             )
         end = 0 if reverse else -1
-        last = pytree.tree_map(lambda leaf: leaf[:, end] if leaf.shape[1] else leaf.sum(1), outputs)
+        last = map_tensors(lambda leaf: leaf[:, end] if leaf.shape[1] else leaf.sum(1), outputs)
         return Ran(outputs, ran.state, all_states), last
 
     def _turned(
@@ -221,17 +221,17 @@ class SequenceLayer(Configurable, nn.Module, ABC):
         """An engine that knows only one direction, in either."""
         time, ordered = self.time_options, valid
         if reverse:
-            x = pytree.tree_map(lambda leaf: turn(leaf, valid), x)
+            x = map_tensors(lambda leaf: turn(leaf, valid), x)
             ordered = None if valid is None else valid.turned()
             resets = None if resets is None else Resets(turn(resets.mask, valid), resets.state)
         ran = run_chunks(run, stepper, x, state, ordered, resets, time.return_all_states, time.checkpoint)
         if not reverse:
             return ran
-        outputs, kept = pytree.tree_map_only(Tensor, lambda leaf: turn(leaf, valid), (ran.outputs, ran.all_states))
+        outputs, kept = map_tensors(lambda leaf: turn(leaf, valid), (ran.outputs, ran.all_states))
         return Ran(outputs, ran.state, kept)
 
     def _order(self, outputs: Nest) -> Nest:
         """A ``reverse`` layer's outputs in the order of processing, unless it keeps theirs."""
         if not self.reverse or self.time_options.keep_order:
             return outputs
-        return pytree.tree_map_only(Tensor, lambda leaf: leaf.flip(1), outputs)
+        return map_tensors(lambda leaf: leaf.flip(1), outputs)
