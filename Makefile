@@ -8,7 +8,7 @@ ifneq ($(wildcard ../shared/data),)
 export LIGHTNING_RNN_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: demo test test-slow gpu-check lint format clean
+.PHONY: demo test test-slow test-triton gpu-check lint format clean
 
 # One thread: so small a network gains nothing from two, and loses much on a busy machine.
 demo: export OMP_NUM_THREADS = 1
@@ -26,6 +26,11 @@ test: .venv/dev lint
 
 test-slow: .venv/dev
 	@$(BIN)/python -m pytest -m slow tests
+
+# Triton's kernels by their interpreter; apart, as Triton is large and of no use on a CPU otherwise.
+test-triton: .venv/dev
+	@$(INSTALL) -e '.[triton]'
+	@$(BIN)/python -m pytest tests/test_triton.py
 
 # On a machine with an NVIDIA GPU: the tests that need one, and the engines' times there.
 gpu-check: .venv/dev

@@ -93,13 +93,13 @@ RNN_INLINE Vec<T> inverse(Vec<T> x) {
 #if defined(__AVX512F__)
   if constexpr (sizeof(T) == 4) {
     Vec<T> y = (Vec<T>)_mm512_rcp14_ps((__m512)x);
-    return y * (T(2) - x * y) ;
+    return y * (T(2) - x * y);
   }
 #endif
   return T(1) / x;
 }
 
-// e^x. Float: x = n ln 2 + r with |r| <= ln 2 / 2, Taylor's polynomial in r, relative error 2e-7 (Cody and Waite 1980).
+// e^x. Float: x = n ln 2 + r with |r| <= ln 2 / 2 (Cody and Waite 1980), a polynomial in r (Moshier, Cephes).
 template <class T>
 RNN_INLINE Vec<T> exp(Vec<T> x) {
   if constexpr (sizeof(T) == 8) {
@@ -111,7 +111,8 @@ RNN_INLINE Vec<T> exp(Vec<T> x) {
     auto bits = (typename Of<T>::Ints)n;
     n -= magic;
     Vec<T> r = x - n * T(0.693145751953125) - n * T(1.42860682030941723e-6);
-    Vec<T> p = fill<T>(T(1.3981999507e-3)) ;
+    Vec<T> p = fill<T>(T(1.9875691500e-4));
+    p = p * r + T(1.3981999507e-3);
     p = p * r + T(8.3334519073e-3);
     p = p * r + T(4.1665795894e-2);
     p = p * r + T(1.6666665459e-1);
