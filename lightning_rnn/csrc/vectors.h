@@ -4,14 +4,16 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
-#if defined(__AVX512F__)
+#if defined(__SSE__)
 #include <immintrin.h>
+#endif
+#if defined(__AVX512F__)
 #define RNN_BYTES 64
 #define RNN_ACCUMULATORS 24  // of 32 registers
 #elif defined(__AVX__)
-#include <immintrin.h>
 #define RNN_BYTES 32
 #define RNN_ACCUMULATORS 12  // of 16
 #else
