@@ -94,27 +94,28 @@ struct Packed {
         }
         continue;
       }
-      for (int64_t n = 0; n < there; n += W)
-        for (int64_t k = 0; k < K; k += W) square(k, n, there, width, panel, [&](int64_t i) { return vector(from + i); });
+      for (int64_t n = 0; n < there; n += W) {
+        const T* columns[W];
+        for (int64_t i = 0; i < W; i++) columns[i] = n + i < there ? vector(from + n + i) : nullptr;
+        for (int64_t k = 0; k < K; k += W) square(k, columns, panel + k * width + n, width);
+      }
     }
   }
   int64_t first(int64_t p) const { return blocks * p / panels; }  // the vector with which panel p starts
 
  private:
-  // Columns n to n + W of a panel, rows k to k + W.
-  template <class F>
-  void square(int64_t k, int64_t n, int64_t there, int64_t width, T* panel, F column) {
+  // W columns from their number k on, as rows of a panel.
+  void square(int64_t k, const T* const* columns, T* to, int64_t width) {
     constexpr int64_t W = Of<T>::lanes;
     int64_t count = std::min(W, K - k);
     Vec<T> rows[W];
     for (int64_t i = 0; i < W; i++) {
-      const T* from = n + i < there ? column(n + i) : nullptr;
       rows[i] = Vec<T>{};
-      if (from && count == W) rows[i] = load(from + k);
-      if (from && count < W) std::memcpy(&rows[i], from + k, count * sizeof(T));
+      if (columns[i] && count == W) rows[i] = load(columns[i] + k);
+      if (columns[i] && count < W) std::memcpy(&rows[i], columns[i] + k, count * sizeof(T));
     }
     transpose<T>(rows);
-    for (int64_t i = 0; i < count; i++) store(panel + (k + i) * width + n, rows[i]);
+    for (int64_t i = 0; i < count; i++) store(to + i * width, rows[i]);
   }
 };
 

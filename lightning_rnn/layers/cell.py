@@ -115,6 +115,8 @@ def like(state: Nest, x: Tensor) -> Nest:
     """A state moved to the device of ``x``, and to its dtype where both are floating."""
 
     def move(leaf: Tensor) -> Tensor:
+        if leaf.dtype == x.dtype and leaf.device == x.device:
+            return leaf
         both = leaf.is_floating_point() and x.is_floating_point()
         return leaf.to(x.device, x.dtype if both else leaf.dtype)
 

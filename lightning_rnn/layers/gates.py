@@ -86,7 +86,12 @@ def create(module: nn.Module, shapes: dict[str, tuple[int, ...]], suffix: str = 
 
 def collect(module: nn.Module, suffix: str = "") -> Weights:
     """The parameters of one layer and direction, also where they are parametrized or given by ``functional_call``."""
-    return Weights(**{name: getattr(module, f"{name}{suffix}", None) for name in Weights._fields})  # type: ignore[arg-type]
+
+    def find(name: str) -> Tensor | None:  # asking a module for what it lacks is slow
+        found = module._parameters.get(name)
+        return found if found is not None else getattr(type(module), name, None) and getattr(module, name)
+
+    return Weights(*[find(f"{name}{suffix}") for name in Weights._fields])  # type: ignore[arg-type]
 
 
 @torch.no_grad()

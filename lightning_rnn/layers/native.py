@@ -87,7 +87,7 @@ def run_native(
     call = _Call(plan, reverse, fill if valid is not None else "carry", blocks)
     differentiated = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in row)
     results = _Native.apply(call, *row) if differentiated else _forward(call, row, save=False)  # type: ignore[no-untyped-call]
-    return ran(plan, [result.to(dtype) for result in results])
+    return ran(plan, results if row.x.dtype == dtype else [result.to(dtype) for result in results])
 
 
 class _Call(NamedTuple):

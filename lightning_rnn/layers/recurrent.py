@@ -304,7 +304,8 @@ class RecurrentLayer(SequenceLayer):
         all_states = None
         if self.time_options.return_all_states:
             all_states = self._turn(self._order(tuple(kept) if self.num_layers > 1 else kept[0]))
-        return RNNOutput(self._turn(self._order(x)), final, torch.cat(lasts, dim=-1), all_states)
+        last = torch.cat(lasts, dim=-1) if len(lasts) > 1 else lasts[0]
+        return RNNOutput(self._turn(self._order(x)), final, last, all_states)
 
     def _layer(
         self,
