@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from lightning_rnn import GRU, LSTM, RNN, LSTMCell, LSTMState, SimpleRNN
 from lightning_rnn.functional import StepOptions, sequence_mask
-from lightning_rnn.layers import RecurrentLayer, Regularization
+from lightning_rnn.layers import RecurrentLayer, Regularization, gates
 
 B, T, D, H = 3, 5, 3, 4
 LENGTHS = torch.tensor([5, 0, 3])
@@ -38,7 +38,15 @@ def masks(monkeypatch: pytest.MonkeyPatch) -> Masks:
         drawn.append((torch.rand_like(x) >= p).to(x) / (1 - p))
         return x * drawn[-1]
 
+    def chances(steps: int, wanted: Any, device: Any) -> list[Tensor]:
+        falls = real(steps, wanted, device)
+        if len(wanted[0][1]) == 3:  # of every gate, so not zoneout
+            drawn.extend((~falls[0]).double() / (1 - wanted[0][0]))
+        return falls
+
+    real = gates.chances
     monkeypatch.setattr(F, "dropout", dropout)
+    monkeypatch.setattr(gates, "chances", chances)
     return drawn
 
 
@@ -191,19 +199,20 @@ def test_zoneout_keeps_units_and_expects_in_eval(
     cls: Any, call: dict[str, Tensor], engine: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layer, _ = pair(cls, Regularization(zoneout=0.3), engine=engine)
-    x, drawn, real = rand(B, T, D), [], torch.rand_like
+    x, drawn, real = rand(B, T, D), [], gates.chances
     ones = [torch.ones(B, GATES[cls], H, dtype=torch.float64)] * T
     assert layer.explain(x, **call).engine == engine
     check_refused(layer, "fused", "zoneout", x, **call)
 
-    def rand_like(tensor: Tensor) -> Tensor:
-        drawn.append(real(tensor))
-        return drawn[-1]
+    def chances(*of: Any) -> list[Tensor]:
+        (falls,) = real(*of)
+        drawn.extend(falls)
+        return [falls]
 
-    monkeypatch.setattr(torch, "rand_like", rand_like)
+    monkeypatch.setattr(gates, "chances", chances)
     output = layer(x, **call)
     assert [list(one.shape) for one in drawn] == [[B, H]] * T
-    trained = by_steps(layer, x, valid_of(call), ones, lambda t, old, new: torch.where(drawn[t] < 0.3, old, new))
+    trained = by_steps(layer, x, valid_of(call), ones, lambda t, old, new: torch.where(drawn[t], old, new))
     close((output.sequence, output.state), trained)
     output = layer.eval()(x, **call)
     expected = by_steps(layer, x, valid_of(call), ones, lambda t, old, new: 0.3 * old + 0.7 * new)

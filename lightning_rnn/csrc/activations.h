@@ -88,25 +88,27 @@ __attribute__((noinline)) Vec<T> any_slope(int64_t kind, Vec<T> y) {
   }
 }
 
-// Standard: the activation is known while compiling.
-template <class T, bool Standard>
+// What is known while compiling: the textbook's equation; its activations alone; nothing.
+enum Level { kTextbook, kStandard, kAny };
+
+template <class T, Level level>
 RNN_INLINE Vec<T> activate(int64_t kind, int64_t standard, Vec<T> x) {
-  if constexpr (!Standard) return any_activation<T>(kind, x);
+  if constexpr (level == kAny) return any_activation<T>(kind, x);
   return standard == kTanh ? tanh<T>(x) : sigmoid<T>(x);
 }
-template <class T, bool Standard>
+template <class T, Level level>
 RNN_INLINE Vec<T> slope(int64_t kind, int64_t standard, Vec<T> kept) {
-  if constexpr (!Standard) return any_slope<T>(kind, kept);
+  if constexpr (level == kAny) return any_slope<T>(kind, kept);
   return standard == kTanh ? T(1) - kept * kept : kept * (T(1) - kept);
 }
-template <class T, bool Standard>
+template <class T, Level level>
 RNN_INLINE Vec<T> kept(int64_t kind, Vec<T> input, Vec<T> output) {
-  if constexpr (Standard) return output;
+  if constexpr (level != kAny) return output;
   return kept_input(kind) ? input : output;
 }
-template <class T, bool Standard>
+template <class T, Level level>
 RNN_INLINE Vec<T> output_of(int64_t kind, Vec<T> kept) {
-  if constexpr (!Standard)
+  if constexpr (level == kAny)
     if (kept_input(kind)) return any_activation<T>(kind, kept);
   return kept;
 }

@@ -49,7 +49,7 @@ void add_outer(T* sum, const T* a, int64_t lda, int64_t N, const T* b, int64_t l
   at::addmm_out(out, out, matrix(a, K, N, lda).t(), matrix(b, K, M, ldb));
 }
 
-template <class T, bool Standard>
+template <class T, Level level>
 struct Backward {
   const Call<T>& call;
   const Prepared<T>& w;
@@ -135,9 +135,8 @@ struct Backward {
     }
     std::fill_n(o, call.Pp, T(0));
     if (call.zoned) {
-      const bool* zoned = call.zoned.at(b, call.time(t));
-      for (int64_t j = 0; j < call.P; j++)
-        if (zoned[j]) std::swap(o[j], d[j]);
+      keep_zoned(call.zoned.at(b, call.time(t)), d, o, call.P);
+      for (int64_t j = 0; j < call.P; j++) d[j] -= o[j];  // to 0 where it went to the old state
     } else if (call.zone > 0) {
       for (int64_t j = 0; j < call.P; j++) o[j] = call.zone * d[j], d[j] *= 1 - call.zone;
     }
@@ -167,7 +166,7 @@ struct Backward {
     if (call.w.hr) project(t, place);
     T* from = call.w.hr ? dm.data() : dh.data();
     DiagonalSums<T> small{sums.peephole, sums.gain_c, sums.shift_c};
-    with_step<T, Standard>(call, [&](auto cell) {
+    with_step<T, level>(call, [&](auto cell) {
       for (int64_t r = 0; r < rows; r++) {
         if (!call.valid(first + r, t)) {
           std::fill_n(d + r * width, width, T(0));
@@ -204,10 +203,11 @@ struct Backward {
       int64_t from = slot * call.Hp, n = count * call.Hp;
       for (int64_t r = 0; r < rows; r++, out += width, hat += width, scale += call.groups) {
         const T* row = d + r * width;
-        for (int64_t j = from; j < from + n; j++) {
-          gain_sum[j] += row[j] * hat[j];
-          shift_sum[j] += row[j];
-          out[j] = row[j] * gain[j];
+        for (int64_t j = from; j < from + n; j += Of<T>::lanes) {
+          Vec<T> v = load(row + j);
+          store(gain_sum + j, load(gain_sum + j) + v * load(hat + j));
+          store(shift_sum + j, load(shift_sum + j) + v);
+          store(out + j, v * load(&gain[j]));
         }
         for (int64_t i = 0; i < call.groups; i++)
           normalize_backward<T>(out + from + i * n / call.groups, hat + from + i * n / call.groups, scale[i],
@@ -233,7 +233,7 @@ struct Backward {
     for (int64_t r = 0; r < rows; r++) {
       T* out = product_out.data() + r * call.Hp;
       if (call.dropped) multiply_rows(out, out, drop(r, t, 0), call.P);
-      GRUStep<T, Standard>::reset_backward(call, g + r * width, h + r * call.Pp, out, dh.data() + r * call.Pp,
+      GRUStep<T, level>::reset_backward(call, g + r * width, h + r * call.Pp, out, dh.data() + r * call.Pp,
                                            d + r * width);
     }
   }
@@ -293,7 +293,7 @@ struct Backward {
         if (part.after_reset) {
           const T* g = kept.at(kept.gates, t, width) + r * width + call.Hp;
           for (int64_t j = 0; j < call.Hp; j += Of<T>::lanes)
-            store(out + j, load(h + j) * output_of<T, Standard>(call.sigma, load(g + j)));
+            store(out + j, load(h + j) * output_of<T, level>(call.sigma, load(g + j)));
         }
         if (call.dropped) multiply_rows(out, out, drop(r, t, part.slot), call.P);
       }

@@ -52,14 +52,15 @@ struct Call {
   int64_t groups, memory;
   T eps;
   Weights<T> w;
-  Rows<const T> x, dropped;  // dropped [B, T, G, P]
-  Rows<const bool> mask, resets, zoned;
+  Rows<const T> x, dropped, zoned;  // dropped [B, T, G, P]; zoned is not 0 where a unit keeps its value
+  Rows<const bool> mask, resets;
   const T *h0, *c0, *fresh_h, *fresh_c;
   Rows<T> y, c;  // c: the memory after every step, where asked for
   T *h_end, *c_end;
 
-  bool standard() const {  // the equation of the textbook: what is inlined
-    return phi == kTanh && sigma == kSigmoid && !w.ch && cell_clip == 0 && memory == kAsItIs;
+  Level level() const {
+    if (phi != kTanh || sigma != kSigmoid) return kAny;
+    return w.ch || cell_clip > 0 || memory != kAsItIs ? kStandard : kTextbook;
   }
   int64_t width() const { return slots.count * Hp; }
   int64_t time(int64_t t) const { return reverse ? steps - 1 - t : t; }

@@ -28,32 +28,30 @@ struct DiagonalSums {
   T *peephole, *gain, *shift;
 };
 
-template <class T, bool Standard>
+template <class T, Level level>
 struct SimpleRNNStep {
   static void forward(const Call<T>& call, const Diagonals<T>&, T* g, const T*, const T*, T*, T* out, T*) {
     for (int64_t j = 0; j < call.Hp; j += Of<T>::lanes) {
-      Vec<T> in = load(g + j), h = activate<T, Standard>(call.phi, kTanh, in);
-      store(g + j, kept<T, Standard>(call.phi, in, h));
+      Vec<T> in = load(g + j), h = activate<T, level>(call.phi, kTanh, in);
+      store(g + j, kept<T, level>(call.phi, in, h));
       store(out + j, h);
     }
   }
   static void backward(const Call<T>& call, const Diagonals<T>&, const DiagonalSums<T>&, const T* g, const T*,
                        const T*, T* dh, T*, T* d, T*) {
     for (int64_t j = 0; j < call.Hp; j += Of<T>::lanes) {
-      store(d + j, load(dh + j) * slope<T, Standard>(call.phi, kTanh, load(g + j)));
+      store(d + j, load(dh + j) * slope<T, level>(call.phi, kTanh, load(g + j)));
       store(dh + j, Vec<T>{});
     }
   }
 };
 
 // Slots i, f, g, o. `work`: rows [5, Hp].
-template <class T, bool Standard>
+template <class T, Level level>
 struct LSTMStep {
-  static RNN_INLINE Vec<T> memory(const Call<T>& call, Vec<T> i, Vec<T> f, Vec<T> g, Vec<T> c) {
+  static RNN_INLINE Vec<T> memory(T clip, Vec<T> i, Vec<T> f, Vec<T> g, Vec<T> c) {
     Vec<T> raw = f * c + i * g;
-    if constexpr (!Standard)
-      if (call.cell_clip > 0) raw = clamp<T>(raw, -call.cell_clip, call.cell_clip);
-    return raw;
+    return clip > 0 ? clamp<T>(raw, -clip, clip) : raw;
   }
   static void normal(const Call<T>& call, const Diagonals<T>& w, const T* c, T* hat, T* out, T* scale) {
     *scale = normalize<T>(c, hat, 1, call.H, call.Hp, call.eps);
@@ -65,26 +63,27 @@ struct LSTMStep {
                       T* work) {
     int64_t Hp = call.Hp;
     const T* peephole = w.peephole.data();
-    bool sees = !Standard && call.w.ch;
+    const bool sees = level != kTextbook && call.w.ch;
+    const T clip = level == kTextbook ? T(0) : call.cell_clip;
     auto remember = [&](int64_t j) {
       Vec<T> a = load(g + j), b = load(g + Hp + j), n = load(g + 2 * Hp + j), old = load(c + j);
       if (sees) a += load(peephole + j) * old, b += load(peephole + Hp + j) * old;
-      Vec<T> i = activate<T, Standard>(call.sigma, kSigmoid, a), f = activate<T, Standard>(call.sigma, kSigmoid, b);
-      Vec<T> candidate = activate<T, Standard>(call.phi, kTanh, n);
-      store(g + j, kept<T, Standard>(call.sigma, a, i));
-      store(g + Hp + j, kept<T, Standard>(call.sigma, b, f));
-      store(g + 2 * Hp + j, kept<T, Standard>(call.phi, n, candidate));
-      return memory(call, i, f, candidate, old);
+      Vec<T> i = activate<T, level>(call.sigma, kSigmoid, a), f = activate<T, level>(call.sigma, kSigmoid, b);
+      Vec<T> candidate = activate<T, level>(call.phi, kTanh, n);
+      store(g + j, kept<T, level>(call.sigma, a, i));
+      store(g + Hp + j, kept<T, level>(call.sigma, b, f));
+      store(g + 2 * Hp + j, kept<T, level>(call.phi, n, candidate));
+      return memory(clip, i, f, candidate, old);
     };
     auto emit = [&](int64_t j, Vec<T> stored, Vec<T> seen) {
       Vec<T> in = load(g + 3 * Hp + j);
       if (sees) in += load(peephole + 2 * Hp + j) * stored;
-      Vec<T> o = activate<T, Standard>(call.sigma, kSigmoid, in);
-      store(g + 3 * Hp + j, kept<T, Standard>(call.sigma, in, o));
+      Vec<T> o = activate<T, level>(call.sigma, kSigmoid, in);
+      store(g + 3 * Hp + j, kept<T, level>(call.sigma, in, o));
       store(c_next + j, stored);
-      store(out + j, o * activate<T, Standard>(call.phi, kTanh, seen));
+      store(out + j, o * activate<T, level>(call.phi, kTanh, seen));
     };
-    if (Standard || call.memory == kAsItIs) {
+    if (level == kTextbook || call.memory == kAsItIs) {
       for (int64_t j = 0; j < Hp; j += Of<T>::lanes) {
         Vec<T> m = remember(j);
         emit(j, m, m);
@@ -102,30 +101,30 @@ struct LSTMStep {
                        const T* c, T* dh, T* dc, T* d, T* work) {
     int64_t Hp = call.Hp;
     const T* peephole = w.peephole.data();
-    bool sees = !Standard && call.w.ch, normed = !Standard && call.memory != kAsItIs;
-    auto gate = [&](int64_t slot, int64_t j) { return output_of<T, Standard>(call.sigma, load(g + slot * Hp + j)); };
-    auto candidate = [&](int64_t j) { return output_of<T, Standard>(call.phi, load(g + 2 * Hp + j)); };
+    const bool sees = level != kTextbook && call.w.ch, normed = level != kTextbook && call.memory != kAsItIs;
+    const T clip = level == kTextbook ? T(0) : call.cell_clip;
+    auto gate = [&](int64_t slot, int64_t j) { return output_of<T, level>(call.sigma, load(g + slot * Hp + j)); };
+    auto candidate = [&](int64_t j) { return output_of<T, level>(call.phi, load(g + 2 * Hp + j)); };
     auto sigma_slope = [&](int64_t slot, int64_t j) {
-      return slope<T, Standard>(call.sigma, kSigmoid, load(g + slot * Hp + j));
+      return slope<T, level>(call.sigma, kSigmoid, load(g + slot * Hp + j));
     };
     // Of the output gate; returns the gradient of the memory that phi sees.
     auto emitted = [&](int64_t j, Vec<T> seen) {
-      Vec<T> out = activate<T, Standard>(call.phi, kTanh, seen), from = load(dh + j);
+      Vec<T> out = activate<T, level>(call.phi, kTanh, seen), from = load(dh + j);
       store(d + 3 * Hp + j, from * out * sigma_slope(3, j));
       store(dh + j, Vec<T>{});
-      return from * gate(3, j) * slope<T, Standard>(call.phi, kTanh, kept<T, Standard>(call.phi, seen, out));
+      return from * gate(3, j) * slope<T, level>(call.phi, kTanh, kept<T, level>(call.phi, seen, out));
     };
     // Of the rest, from the gradient of the clipped memory.
     auto remembered = [&](int64_t j, Vec<T> dm, Vec<T> i, Vec<T> f, Vec<T> n, Vec<T> old) {
-      if constexpr (!Standard)
-        if (call.cell_clip > 0) {
-          Vec<T> raw = f * old + i * n;
-          dm = (raw >= -call.cell_clip) & (raw <= call.cell_clip) ? dm : Vec<T>{};
-        }
+      if (clip > 0) {
+        Vec<T> raw = f * old + i * n;
+        dm = (raw >= -clip) & (raw <= clip) ? dm : Vec<T>{};
+      }
       Vec<T> di = dm * n * sigma_slope(0, j), df = dm * old * sigma_slope(1, j), back = dm * f;
       store(d + j, di);
       store(d + Hp + j, df);
-      store(d + 2 * Hp + j, dm * i * slope<T, Standard>(call.phi, kTanh, load(g + 2 * Hp + j)));
+      store(d + 2 * Hp + j, dm * i * slope<T, level>(call.phi, kTanh, load(g + 2 * Hp + j)));
       if (sees) {
         back += di * load(peephole + j) + df * load(peephole + Hp + j);
         store(sums.peephole + j, load(sums.peephole + j) + di * old);
@@ -141,7 +140,7 @@ struct LSTMStep {
     if (!normed) {
       for (int64_t j = 0; j < Hp; j += Of<T>::lanes) {
         Vec<T> i = gate(0, j), f = gate(1, j), n = candidate(j), old = load(c + j);
-        Vec<T> m = memory(call, i, f, n, old), dm = load(dc + j) + emitted(j, m);
+        Vec<T> m = memory(clip, i, f, n, old), dm = load(dc + j) + emitted(j, m);
         if (sees) dm += peeped(j, m);
         remembered(j, dm, i, f, n, old);
       }
@@ -150,7 +149,7 @@ struct LSTMStep {
     T *raw = work, *seen = work + Hp, *hat = work + 2 * Hp, *dn = work + 3 * Hp, scale;
     bool stored = call.memory == kStored;
     for (int64_t j = 0; j < Hp; j += Of<T>::lanes)
-      store(raw + j, memory(call, gate(0, j), gate(1, j), candidate(j), load(c + j)));
+      store(raw + j, memory(clip, gate(0, j), gate(1, j), candidate(j), load(c + j)));
     normal(call, w, raw, hat, seen, &scale);
     for (int64_t j = 0; j < Hp; j += Of<T>::lanes) {
       Vec<T> from = emitted(j, load(seen + j)), direct = load(dc + j);
@@ -168,28 +167,29 @@ struct LSTMStep {
 };
 
 // Slots n, r, z and, with reset_after, the state's share of n.
-template <class T, bool Standard>
+template <class T, Level level>
 struct GRUStep {
   // r h, which the candidate's product takes where the reset gate comes before it.
   static void reset(const Call<T>& call, T* g, const T* h, T* out) {
     for (int64_t j = 0; j < call.Hp; j += Of<T>::lanes) {
-      Vec<T> in = load(g + call.Hp + j), r = activate<T, Standard>(call.sigma, kSigmoid, in);
-      store(g + call.Hp + j, kept<T, Standard>(call.sigma, in, r));
+      Vec<T> in = load(g + call.Hp + j), r = activate<T, level>(call.sigma, kSigmoid, in);
+      store(g + call.Hp + j, kept<T, level>(call.sigma, in, r));
       store(out + j, r * load(h + j));
     }
   }
   static void forward(const Call<T>& call, const Diagonals<T>&, T* g, const T* h, const T*, T*, T* out, T*) {
-    int64_t Hp = call.Hp;
+    const int64_t Hp = call.Hp;
+    const bool reset_after = call.reset_after;
     for (int64_t j = 0; j < Hp; j += Of<T>::lanes) {
-      Vec<T> n = load(g + j), in = load(g + 2 * Hp + j), z = activate<T, Standard>(call.sigma, kSigmoid, in);
-      store(g + 2 * Hp + j, kept<T, Standard>(call.sigma, in, z));
-      if (call.reset_after) {
-        Vec<T> before = load(g + Hp + j), r = activate<T, Standard>(call.sigma, kSigmoid, before);
-        store(g + Hp + j, kept<T, Standard>(call.sigma, before, r));
+      Vec<T> n = load(g + j), in = load(g + 2 * Hp + j), z = activate<T, level>(call.sigma, kSigmoid, in);
+      store(g + 2 * Hp + j, kept<T, level>(call.sigma, in, z));
+      if (reset_after) {
+        Vec<T> before = load(g + Hp + j), r = activate<T, level>(call.sigma, kSigmoid, before);
+        store(g + Hp + j, kept<T, level>(call.sigma, before, r));
         n += r * load(g + 3 * Hp + j);
       }
-      Vec<T> candidate = activate<T, Standard>(call.phi, kTanh, n);
-      store(g + j, kept<T, Standard>(call.phi, n, candidate));
+      Vec<T> candidate = activate<T, level>(call.phi, kTanh, n);
+      store(g + j, kept<T, level>(call.phi, n, candidate));
       store(out + j, candidate + z * (load(h + j) - candidate));
     }
   }
@@ -198,14 +198,14 @@ struct GRUStep {
                        const T*, T* dh, T*, T* d, T*) {
     int64_t Hp = call.Hp;
     for (int64_t j = 0; j < Hp; j += Of<T>::lanes) {
-      Vec<T> z = output_of<T, Standard>(call.sigma, load(g + 2 * Hp + j));
-      Vec<T> n = output_of<T, Standard>(call.phi, load(g + j)), from = load(dh + j);
-      Vec<T> dn = from * (T(1) - z) * slope<T, Standard>(call.phi, kTanh, load(g + j));
+      Vec<T> z = output_of<T, level>(call.sigma, load(g + 2 * Hp + j));
+      Vec<T> n = output_of<T, level>(call.phi, load(g + j)), from = load(dh + j);
+      Vec<T> dn = from * (T(1) - z) * slope<T, level>(call.phi, kTanh, load(g + j));
       store(d + j, dn);
-      store(d + 2 * Hp + j, from * (load(h + j) - n) * slope<T, Standard>(call.sigma, kSigmoid, load(g + 2 * Hp + j)));
+      store(d + 2 * Hp + j, from * (load(h + j) - n) * slope<T, level>(call.sigma, kSigmoid, load(g + 2 * Hp + j)));
       if (call.reset_after) {
-        Vec<T> r = output_of<T, Standard>(call.sigma, load(g + Hp + j));
-        store(d + Hp + j, dn * load(g + 3 * Hp + j) * slope<T, Standard>(call.sigma, kSigmoid, load(g + Hp + j)));
+        Vec<T> r = output_of<T, level>(call.sigma, load(g + Hp + j));
+        store(d + Hp + j, dn * load(g + 3 * Hp + j) * slope<T, level>(call.sigma, kSigmoid, load(g + Hp + j)));
         store(d + 3 * Hp + j, dn * r);
       }
       store(dh + j, from * z);
@@ -214,8 +214,8 @@ struct GRUStep {
   // From the gradient of r h: that of r into its slot; r times it is added to dh.
   static void reset_backward(const Call<T>& call, const T* g, const T* h, const T* drh, T* dh, T* d) {
     for (int64_t j = 0; j < call.Hp; j += Of<T>::lanes) {
-      Vec<T> before = load(g + call.Hp + j), r = output_of<T, Standard>(call.sigma, before), from = load(drh + j);
-      store(d + call.Hp + j, from * load(h + j) * slope<T, Standard>(call.sigma, kSigmoid, before));
+      Vec<T> before = load(g + call.Hp + j), r = output_of<T, level>(call.sigma, before), from = load(drh + j);
+      store(d + call.Hp + j, from * load(h + j) * slope<T, level>(call.sigma, kSigmoid, before));
       store(dh + j, load(dh + j) + from * r);
     }
   }

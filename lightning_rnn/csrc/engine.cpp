@@ -64,7 +64,7 @@ Call<T> call_of(const Arguments& a) {
   for (int k = 0; k < kWeights; k++) w[k] = pointer<T>(a.weights.get(k));
   call.w = {w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7], w[8], w[9], w[10], w[11]};
   call.x = rows_of<T>(a.x), call.mask = rows_of<bool>(a.mask), call.resets = rows_of<bool>(a.resets);
-  call.dropped = rows_of<T>(a.dropped), call.zoned = rows_of<bool>(a.zoned);
+  call.dropped = rows_of<T>(a.dropped), call.zoned = rows_of<T>(a.zoned);
   call.h0 = a.state[0].const_data_ptr<T>();
   if (call.kind == kLSTM) call.c0 = a.state[1].const_data_ptr<T>();
   if (!a.fresh.empty()) call.fresh_h = a.fresh[0].const_data_ptr<T>();
@@ -105,10 +105,10 @@ Tensors forward(const Arguments& a, bool save) {
   const Diagonals<T> diagonals(call);
   each_block(blocks, call.B, [&](int64_t, int64_t first, int64_t rows) {
     Kept<T> kept(call, memory.data_ptr<T>() + first * size, rows, steps_h, steps);
-    if (call.standard()) {
-      Forward<T, true>(call, w, diagonals, kept, first).run();
-    } else {
-      Forward<T, false>(call, w, diagonals, kept, first).run();
+    switch (call.level()) {
+      case kTextbook: return Forward<T, kTextbook>(call, w, diagonals, kept, first).run();
+      case kStandard: return Forward<T, kStandard>(call, w, diagonals, kept, first).run();
+      default: Forward<T, kAny>(call, w, diagonals, kept, first).run();
     }
   });
   if (save) out.push_back(memory);
@@ -184,10 +184,10 @@ Tensors backward(const Arguments& a, const at::Tensor& memory, const c10::List<M
   each_block(blocks, call.B, [&](int64_t i, int64_t first, int64_t rows) {
     Kept<T> kept(call, memory.data_ptr<T>() + first * size, rows, call.steps + 1, call.steps);
     Sums<T> sums(call, all_sums.data_ptr<T>() + i * sums_size);
-    if (call.standard()) {
-      Backward<T, true>(call, w, diagonals, grad, kept, sums, first).run();
-    } else {
-      Backward<T, false>(call, w, diagonals, grad, kept, sums, first).run();
+    switch (call.level()) {
+      case kTextbook: return Backward<T, kTextbook>(call, w, diagonals, grad, kept, sums, first).run();
+      case kStandard: return Backward<T, kStandard>(call, w, diagonals, grad, kept, sums, first).run();
+      default: Backward<T, kAny>(call, w, diagonals, grad, kept, sums, first).run();
     }
   });
   T* sum = all_sums.data_ptr<T>();

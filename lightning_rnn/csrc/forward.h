@@ -6,16 +6,22 @@
 
 namespace rnn {
 
-template <class T, bool Standard, class F>
+template <class T, Level level, class F>
 void with_step(const Call<T>& call, F f) {
-  if (call.kind == kLSTM) return f(LSTMStep<T, Standard>());
-  if (call.kind == kGRU) return f(GRUStep<T, Standard>());
-  f(SimpleRNNStep<T, Standard>());
+  if (call.kind == kLSTM) return f(LSTMStep<T, level>());
+  if (call.kind == kGRU) return f(GRUStep<T, level>());
+  f(SimpleRNNStep<T, level>());
 }
 
 template <class T>
 void multiply_rows(T* out, const T* a, const T* b, int64_t n) {
   for (int64_t j = 0; j < n; j++) out[j] = a[j] * b[j];
+}
+
+// The old value where a unit is zoned out.
+template <class T>
+void keep_zoned(const T* __restrict zoned, const T* __restrict old, T* __restrict value, int64_t n) {
+  for (int64_t j = 0; j < n; j++) value[j] = zoned[j] != 0 ? old[j] : value[j];
 }
 
 // Steps whose gates, together, stay in the second cache.
@@ -24,7 +30,7 @@ int64_t steps_at_once(const Call<T>& call, int64_t rows, int64_t bytes) {
   return std::clamp<int64_t>(bytes / int64_t(sizeof(T)) / (rows * call.width()), 1, call.steps);
 }
 
-template <class T, bool Standard>
+template <class T, Level level>
 struct Forward {
   const Call<T>& call;
   const Prepared<T>& w;
@@ -81,8 +87,8 @@ struct Forward {
           T* hat = kept.at(kept.x_hat, t, width) + r * width;
           T* scale = kept.at(kept.x_scale, t, call.groups) + r * call.groups;
           *scale = normalize<T>(g + offset, hat + offset, s.x_count, call.H, call.Hp, call.eps);
-          for (int64_t j = offset; j < offset + s.x_count * call.Hp; j++)
-            g[j] = hat[j] * w.gain_x[j] + w.shift_x[j] + w.bias[j];
+          for (int64_t j = offset; j < offset + s.x_count * call.Hp; j += Of<T>::lanes)
+            store(g + j, load(hat + j) * load(&w.gain_x[j]) + load(&w.shift_x[j]) + load(&w.bias[j]));
         }
         for (int64_t j = s.x_count * call.Hp; j < width; j++) g[j] = w.bias[j];
       }
@@ -124,8 +130,9 @@ struct Forward {
       for (int64_t i = 0; i < call.groups; i++)
         scale[i] = normalize<T>(sum + from + i * n / call.groups, hat + from + i * n / call.groups,
                                 s.h_count / call.groups, call.H, call.Hp, call.eps);
-      for (int64_t j = from; j < from + n; j++)
-        g[j] = hat[j] * w.gain_h[j] + w.shift_h[j] + (call.apart ? g[j] : w.bias[j]);
+      const T* rest = call.apart ? g : w.bias.data();
+      for (int64_t j = from; j < from + n; j += Of<T>::lanes)
+        store(g + j, load(hat + j) * load(&w.gain_h[j]) + load(&w.shift_h[j]) + load(rest + j));
     }
   }
 
@@ -146,11 +153,11 @@ struct Forward {
     }
     if (!resetted.empty()) {
       for (int64_t r = 0; r < rows; r++)
-        GRUStep<T, Standard>::reset(call, gates + r * width, h + r * Pp, resetted.data() + r * Hp);
+        GRUStep<T, level>::reset(call, gates + r * width, h + r * Pp, resetted.data() + r * Hp);
       multiply(h, gates, true, t);
     }
     T* out = call.w.hr ? kept.at(kept.projected, t, Hp) : next;
-    with_step<T, Standard>(call, [&](auto cell) {
+    with_step<T, level>(call, [&](auto cell) {
       for (int64_t r = 0; r < rows; r++)
         cell.forward(call, diagonals, gates + r * width, h + r * Pp, c + r * Hp, c_next + r * Hp, out + r * Hp,
                      work.data());
@@ -166,8 +173,7 @@ struct Forward {
     if (clip > 0)
       for (int64_t j = 0; j < P; j++) next[j] = std::clamp(next[j], -clip, clip);
     if (call.zoned) {
-      const bool* zoned = call.zoned.at(b, call.time(t));
-      for (int64_t j = 0; j < P; j++) next[j] = zoned[j] ? h[j] : next[j];
+      keep_zoned(call.zoned.at(b, call.time(t)), h, next, P);
     } else if (call.zone > 0) {
       for (int64_t j = 0; j < P; j++) next[j] = call.zone * h[j] + (1 - call.zone) * next[j];
     }

@@ -7,6 +7,9 @@ namespace rnn {
 
 template <class T>
 RNN_INLINE T total(Vec<T> v) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4) return _mm512_reduce_add_ps((__m512)v);
+#endif
   T sum = 0;
   for (int64_t i = 0; i < Of<T>::lanes; i++) sum += v[i];
   return sum;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
@@ -111,6 +112,21 @@ def reset(kind: CellKind, weights: Weights, initializer: Initializer, unit_forge
             bias.chunk(4)[1].fill_(float(unit_forget_bias and i == 0))
 
 
+def chances(steps: int, wanted: list[tuple[float, tuple[int, ...]]], device: torch.device) -> list[Tensor]:
+    """For each ``(share, shape)`` a bool ``[steps, *shape]``, each True with chance ``share`` (to 1/65,536).
+
+    Drawn in the order of the steps. Four take one number of the generator: ``torch.rand`` would take as long as the
+    network's own step.
+    """
+    counts = [math.prod(shape) for _, shape in wanted]
+    numbers = torch.empty(steps, -(-sum(counts) // 4), dtype=torch.int64, device=device).random_(-(2**63), None)
+    parts = torch.split(numbers.view(torch.int16)[:, : sum(counts)], counts, dim=1)
+    limits = [max(1, round(65536 * share)) - 32769 for share, _ in wanted]
+    return [
+        (part <= limit).reshape(steps, *shape) for part, limit, (_, shape) in zip(parts, limits, wanted, strict=True)
+    ]
+
+
 class Noise(NamedTuple):
     """What was drawn for every step of a run, before its first; ``[B, ...]`` without ``T`` for one step alone.
 
@@ -175,19 +191,21 @@ class Gates:
         Numbers are drawn in the order of the steps, so that a run in chunks draws what a run at once does. Memory is
         time first: the noise of a step lies in one piece.
         """
-        like = self.weights.weight_hh
-        ones = like.new_ones(x.shape[0], self.kind.gates, self.output_size) if self.drop_each else None
-        units = like.new_empty(x.shape[0], self.output_size) if self.zoneout and self.training else None
-        dropped: list[Tensor] = []
-        zoned: list[Tensor] = []
-        for _ in range(x.shape[1] if x.ndim > 2 else 1):
-            if ones is not None:
-                dropped.append(F.dropout(ones, self.drop_each))
-            if units is not None:
-                zoned.append(torch.rand_like(units) < self.zoneout)
-        if x.ndim < 3:
-            return Noise(dropped[0] if dropped else None, zoned[0] if zoned else None)
-        return Noise(*(torch.stack(steps).transpose(0, 1) if steps else None for steps in (dropped, zoned)))
+        like, batch = self.weights.weight_hh, x.shape[0]
+        steps = x.shape[1] if x.ndim > 2 else 1
+        wanted: list[tuple[float, tuple[int, ...]]] = []
+        if self.drop_each:
+            wanted.append((self.drop_each, (batch, self.kind.gates, self.output_size)))
+        if self.zoneout and self.training:
+            wanted.append((self.zoneout, (batch, self.output_size)))
+        if not wanted:
+            return Noise()
+        drawn = [part.transpose(0, 1) if x.ndim > 2 else part[0] for part in chances(steps, wanted, like.device)]
+        dropped = None
+        if self.drop_each:
+            scale = 1 / (1 - self.drop_each) if self.drop_each < 1 else 0.0
+            dropped = (~drawn.pop(0)).to(like.dtype).mul_(scale)
+        return Noise(dropped, drawn.pop() if drawn else None)
 
     def project(self, x: Any) -> Any:
         entered = self.enter(x)

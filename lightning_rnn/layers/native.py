@@ -141,7 +141,7 @@ def _arguments(call: _Call, row: Operands) -> list[Any]:
         row.valid,
         row.starts,
         None if dropped is None else _inner(dropped, 2),
-        None if row.zoned is None else _inner(row.zoned, 1),
+        None if row.zoned is None else _inner(row.zoned.to(row.x.dtype), 1),
         [fresh.contiguous() for fresh in (row.fresh_h, row.fresh_c) if fresh is not None],
     ]
 
