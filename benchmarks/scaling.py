@@ -12,6 +12,7 @@ import resource
 import statistics
 import time
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -65,6 +66,12 @@ def main() -> None:
     RESULTS.mkdir(exist_ok=True)
     about = {"torch": torch.__version__, "threads": torch.get_num_threads(), "peak_mib": peak}
     (RESULTS / "scaling.json").write_text(json.dumps(about | {"rows": rows}, indent=1) + "\n")
+    draw(rows)
+    print(f"peak memory {peak} MiB; {RESULTS / 'scaling.png'}")
+
+
+def draw(rows: list[dict[str, Any]]) -> None:
+    """One panel for each of T, B and H."""
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
     for axis, (sweep, sizes) in zip(axes, SWEEPS.items(), strict=True):
         at = "BTH".index(sweep)
@@ -79,12 +86,13 @@ def main() -> None:
                 f"{cell:5}{sweep}: "
                 + "  ".join(f"{s}: {1e3 * v:.1f} ms" for s, v in zip(sizes_of, seconds, strict=True))
             )
-        others = " × ".join(f"{'BTH'[i]} = {size}" for i, size in enumerate(sizes[0]) if i != at)
+        others = ", ".join(f"{'BTH'[i]} = {size}" for i, size in enumerate(sizes[0]) if i != at)
         axis.set(xscale="log", yscale="log", xlabel=f"{sweep}   ({others})", ylabel="training step, s")
         axis.set_title(f"dotted: proportional to {sweep}{'²' if sweep == 'H' else ''}", fontsize=9)
+        axis.set_xticks(sizes_of, [f"{size:,}" for size in sizes_of])
+        axis.minorticks_off()
         axis.legend()
     figure.savefig(RESULTS / "scaling.png", dpi=110)
-    print(f"peak memory {peak} MiB; {RESULTS / 'scaling.png'}")
 
 
 if __name__ == "__main__":
