@@ -207,8 +207,8 @@ def test_images_are_merged_along_their_channels() -> None:
 
 
 def test_explain_is_of_the_forward_layer() -> None:
-    layer = Bidirectional(GRU(D, H))
-    assert layer.explain(torch.zeros(B, T, D), lengths=LENGTHS) == layer.layer.explain(torch.zeros(B, T, D), lengths=LENGTHS)
+    layer, x = Bidirectional(GRU(D, H)), torch.zeros(B, T, D)
+    assert layer.explain(x, lengths=LENGTHS) == layer.layer.explain(x, lengths=LENGTHS)
 
 
 @pytest.mark.parametrize(
