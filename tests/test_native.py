@@ -247,6 +247,13 @@ def test_nothing_in_padding_is_read() -> None:
         assert all(p.grad is not None and p.grad.isfinite().all() for p in layer.parameters())
 
 
+@pytest.mark.parametrize("engine", ["native", "fused", "scan"])
+def test_the_last_output_does_not_keep_the_sequence(engine: Any) -> None:
+    with torch.no_grad():
+        output = LSTM(D, H, engine=engine)(torch.randn(B, T, D))
+    assert output.last.untyped_storage().nbytes() == 4 * B * H
+
+
 def test_a_graph_may_be_used_twice() -> None:
     layer, x = make("LSTM", {}, engine="native"), torch.randn(B, T, D)
     total = layer(x).sequence.square().sum()

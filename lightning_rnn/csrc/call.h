@@ -45,7 +45,7 @@ struct Call {
   int64_t kind, B, steps, D, H, P, Hp, Pp;
   Slots slots;
   int64_t phi, sigma;
-  bool reset_after, reverse, save;
+  bool reset_after, reverse;
   int64_t fill;
   T cell_clip, proj_clip, zone;  // zone: expected share of the old state, in eval mode
   bool norm, apart;              // normalized gates: products each for itself, or their sum

@@ -9,7 +9,6 @@
 namespace rnn {
 
 constexpr int64_t kVectors = 4;                        // columns of a panel, in vectors
-constexpr int64_t kRows = RNN_ACCUMULATORS / kVectors;  // rows of a tile, at the widest panel
 
 constexpr int64_t tile_rows(int64_t vectors) { return std::min<int64_t>(12, RNN_ACCUMULATORS / vectors); }
 

@@ -49,14 +49,6 @@ RNN_INLINE Vec<T> fill(T x) {
   return x - Vec<T>{};  // not 0 + x, which is an addition: -0 is not 0
 }
 template <class T>
-RNN_INLINE Vec<T> lower(Vec<T> a, Vec<T> b) {
-  return a < b ? a : b;
-}
-template <class T>
-RNN_INLINE Vec<T> upper(Vec<T> a, Vec<T> b) {
-  return a > b ? a : b;
-}
-template <class T>
 RNN_INLINE Vec<T> clamp(Vec<T> x, T low, T high) {  // NaN stays
   x = x < low ? fill<T>(low) : x;
   return x > high ? fill<T>(high) : x;

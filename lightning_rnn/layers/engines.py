@@ -20,6 +20,7 @@ from lightning_rnn.layers.gates import Gates
 from lightning_rnn.layers.loop import against_loop, run_loop
 from lightning_rnn.layers.measured import Measured, Shape, nearest
 from lightning_rnn.layers.native import against_native, run_native
+from lightning_rnn.layers.replay import against_transforms
 from lightning_rnn.layers.triton_steps import against_triton, run_triton
 
 Engine = Literal["auto", "native", "fused", "triton", "loop", "parallel", "scan"]
@@ -72,11 +73,7 @@ def against_fused(stepper: object, call: Call) -> list[str]:
         "the states of all steps": call.all_states,
     }
     against = [f"no fused kernel has {what}" for what, there in found.items() if there]
-    if call.unroll:
-        against.append("unroll=True asks for the loop")
-    if torch._C._are_functorch_transforms_active():
-        against.append("the fused kernels have no rule for torch.func transforms such as vmap")
-    return against
+    return against + against_transforms("the fused kernels", call)
 
 
 def against_parallel(stepper: object, call: Call) -> list[str]:

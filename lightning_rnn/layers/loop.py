@@ -20,7 +20,7 @@ from lightning_rnn.layers.gates import KINDS, Gates
 from lightning_rnn.layers.loop_memory import Buffers, Matrices, Work, allocate, matrices, start_work, turned
 from lightning_rnn.layers.loop_phases import Pairs, episodes, outer, phases_back, phases_of
 from lightning_rnn.layers.pointwise import POINTWISE, Tape, known, there, value
-from lightning_rnn.layers.replay import Operands, Plan, batched, gradients, operands, ran, replay
+from lightning_rnn.layers.replay import Operands, Plan, against_transforms, batched, gradients, operands, ran, replay
 
 CACHED = 1 << 21  # numbers of gates that a stretch of steps may have
 
@@ -36,10 +36,7 @@ def against_loop(stepper: object, call: Any) -> list[str]:
     for name in dict.fromkeys((options.activation, options.recurrent_activation)):
         if derivative(name) is None:
             against.append(f"the activation {name!r} has no derivative by hand")
-    if call.unroll:
-        against.append("unroll=True asks for the loop")
-    if torch._C._are_functorch_transforms_active():
-        against.append("a backward by hand has no rule for torch.func transforms such as vmap")
+    against += against_transforms("a backward by hand", call)
     if torch.compiler.is_compiling():
         against.append("torch.compile sees through the plain loop")
     return against

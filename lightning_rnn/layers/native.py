@@ -17,7 +17,7 @@ from lightning_rnn.functional.options import NORMS
 from lightning_rnn.functional.scan import Ran, Resets, scan
 from lightning_rnn.layers.gates import KINDS, Gates
 from lightning_rnn.layers.native_library import why_not
-from lightning_rnn.layers.replay import Operands, Plan, batched, gradients, operands, ran, replay
+from lightning_rnn.layers.replay import Operands, Plan, against_transforms, batched, gradients, operands, ran, replay
 
 # In the order of csrc/activations.h. softmax mixes units, a function of the user's is unknown to C++.
 ACTIVATIONS = (
@@ -44,10 +44,7 @@ def against_native(stepper: object, call: Any) -> list[str]:
         against.append(f"the native engine is for the CPU, the weights are on {weight.device}")
     if weight.dtype not in DTYPES:
         against.append(f"the native engine has no {weight.dtype}")
-    if call.unroll:
-        against.append("unroll=True asks for the loop")
-    if torch._C._are_functorch_transforms_active():
-        against.append("the native engine has no rule for torch.func transforms such as vmap")
+    against += against_transforms("the native engine", call)
     if torch.compiler.is_compiling():
         against.append("the native engine is not traced by torch.compile")
     missing = None if against else why_not()
@@ -82,7 +79,7 @@ def run_native(
     plan, row = operands(gates, x, state, valid, resets, all_states)
     dtype = row.x.dtype
     if dtype not in (torch.float32, torch.float64):
-        row = _cast(row, torch.float32)
+        row = row.cast(torch.float32)
     blocks = max(1, min(torch.get_num_threads(), x.shape[0] // _ROWS))
     call = _Call(plan, reverse, fill if valid is not None else "carry", blocks)
     differentiated = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in row)
@@ -97,17 +94,6 @@ class _Call(NamedTuple):
     reverse: bool
     fill: str
     blocks: int
-
-
-def _drawn(row: Operands) -> dict[str, Tensor]:
-    """The noise of every step."""
-    each = row.dropped if row.dropped is not None and row.dropped.ndim > 3 else None
-    return {name: noise for name, noise in (("dropped", each), ("zoned", row.zoned)) if noise is not None}
-
-
-def _cast(row: Operands, dtype: torch.dtype) -> Operands:
-    tensors = [t.to(dtype) if t is not None and t.is_floating_point() else t for t in row]
-    return Operands(*tensors)  # type: ignore[arg-type]
 
 
 def _arguments(call: _Call, row: Operands) -> list[Any]:
@@ -196,7 +182,8 @@ def _replayed(call: _Call, row: Operands) -> list[Tensor]:
     valid = None if row.valid is None else Valid(row.valid)
     turned = row
     if call.reverse:
-        names = ("x", "valid", "starts", *_drawn(row))
+        each = row.dropped is not None and row.dropped.ndim > 3  # else the same at every step
+        names = ("x", "valid", "starts", "zoned", *(("dropped",) if each else ()))
         turned = row._replace(**{name: getattr(row, name).flip(1) for name in names if getattr(row, name) is not None})
     outputs, *rest = replay(call.plan, turned)
     if call.reverse:

@@ -106,7 +106,7 @@ def known(name: Activation) -> Derivative:
     """The activation with its derivative; that there is one was checked when the engine was chosen."""
     found = derivative(name)
     if found is None:
-        raise NotImplementedError(f"no derivative by hand of {name!r}")
+        raise ValueError(f"the activation {name!r} has no derivative by hand; engine='scan' runs it")
     return found
 
 

@@ -29,7 +29,7 @@ from lightning_rnn.layers.cell import Cell
 from lightning_rnn.layers.engines import EngineChoice
 from lightning_rnn.layers.gates import collect
 from lightning_rnn.layers.packing import is_ragged, unpack
-from lightning_rnn.layers.recurrent import RecurrentLayer
+from lightning_rnn.layers.recurrent import RecurrentLayer, members
 from lightning_rnn.layers.rnn import RNN
 from lightning_rnn.layers.sequence import SequenceLayer
 from lightning_rnn.types import LSTMState, Nest, RNNOutput, State
@@ -328,13 +328,8 @@ class QuantizedRNN(SequenceLayer):
         sides = 2 if self.bidirectional else 1
         if state is None:
             return [[None] * sides for _ in range(self.num_layers)]
-        layers = self._members(state, self.num_layers, "layers") if self.num_layers > 1 else [state]
-        return [self._members(one, sides, "directions") if sides > 1 else [one] for one in layers]
-
-    def _members(self, state: Any, count: int, what: str) -> list[Any]:
-        if not isinstance(state, (tuple, list)) or isinstance(state, LSTMState) or len(state) != count:
-            raise ValueError(f"{self.name}: expected a state tuple of {count} {what}")
-        return list(state)
+        layers = members(self, state, self.num_layers, "layers") if self.num_layers > 1 else (state,)
+        return [list(members(self, one, sides, "directions")) if sides > 1 else [one] for one in layers]
 
     def _get_name(self) -> str:
         return self.name

@@ -304,7 +304,7 @@ class RecurrentLayer(SequenceLayer):
         all_states = None
         if self.time_options.return_all_states:
             all_states = self._turn(self._order(tuple(kept) if self.num_layers > 1 else kept[0]))
-        last = torch.cat(lasts, dim=-1) if len(lasts) > 1 else lasts[0]
+        last = torch.cat(lasts, dim=-1)  # a copy of its own, also of one: a view would keep the whole sequence
         return RNNOutput(self._turn(self._order(x)), final, last, all_states)
 
     def _layer(
@@ -370,11 +370,11 @@ class RecurrentLayer(SequenceLayer):
 
     def _starts(self, x: Tensor, state: State) -> list[list[State]]:
         """A state as ``[layer][direction]``, checked."""
-        layers = _members(self, state, self.num_layers, "layers") if self.num_layers > 1 else (state,)
+        layers = members(self, state, self.num_layers, "layers") if self.num_layers > 1 else (state,)
         return [
             [
                 self._start(x, one, self.sizes[i])
-                for one in (_members(self, layer, 2, "directions") if self.bidirectional else (layer,))
+                for one in (members(self, layer, 2, "directions") if self.bidirectional else (layer,))
             ]
             for i, layer in enumerate(layers)
         ]
@@ -399,9 +399,11 @@ class RecurrentLayer(SequenceLayer):
         return LSTMState(*tensors) if len(tensors) > 1 else tensors[0]
 
 
-def _members(layer: nn.Module, state: State, count: int, what: str) -> tuple[State, ...]:
+def members(layer: nn.Module, state: State, count: int, what: str) -> tuple[State, ...]:
+    """The parts of a state, one for each of ``count`` layers or directions, checked."""
     if not isinstance(state, (tuple, list)) or isinstance(state, LSTMState) or len(state) != count:
-        raise ValueError(f"{type(layer).__name__}: expected a state tuple of {count} {what}")
+        name = layer._get_name()  # type: ignore[no-untyped-call]
+        raise ValueError(f"{name}: expected a state tuple of {count} {what}")
     return tuple(state)
 
 

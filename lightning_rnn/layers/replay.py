@@ -67,10 +67,22 @@ class Operands(NamedTuple):
     dropped: Tensor | None
     zoned: Tensor | None
 
+    def cast(self, dtype: torch.dtype) -> Operands:
+        """All floating tensors in this dtype."""
+        return Operands._make(t.to(dtype) if t is not None and t.is_floating_point() else t for t in self)
+
     @property
     def weights(self) -> Weights:
         """The parameters."""
         return Weights(*self[5 : 5 + len(Weights._fields)])  # type: ignore[arg-type]
+
+
+def against_transforms(what: str, call: Any) -> list[str]:
+    """Why no kernel, and no backward by hand, runs a call whatever its options; ``what`` has no rule for transforms."""
+    against = ["unroll=True asks for the loop"] if call.unroll else []
+    if torch._C._are_functorch_transforms_active():
+        against.append(f"there is no rule of {what} for torch.func transforms such as vmap")
+    return against
 
 
 def operands(
@@ -95,7 +107,7 @@ def operands(
     )
     if torch.is_autocast_enabled(x.device.type):  # cast here, so that no engine sees mixed dtypes
         dtype = torch.get_autocast_dtype(x.device.type)
-        row = Operands._make(t.to(dtype) if t is not None and t.is_floating_point() else t for t in row)
+        row = row.cast(dtype)
     zone = 0.0 if gates.training else gates.zoneout
     return Plan(gates.kind.name, gates.options, zone, all_states), row
 
