@@ -9,6 +9,7 @@ from typing import Any
 
 from lightning_rnn import plugins
 from lightning_rnn.errors import UserError
+from lightning_rnn.training.preemption import Preempted, StopSignal
 
 NOISE = (  # warnings that ask nothing of a user of this program
     "LightningCLI's args parameter is intended",  # ours are sys.argv without --debug
@@ -20,6 +21,7 @@ NOISE = (  # warnings that ask nothing of a user of this program
     "You are using a custom batch sampler",  # ours returns every row
     "Checkpoint directory .* exists and is not empty",  # test and resume are meant to find it
 )
+CHATTER = ("💡 Tip:", "Tip:", "TPU available", "Loading `train_dataloader` to estimate", "Found current_model_state")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -39,6 +41,10 @@ def main(argv: list[str] | None = None) -> int:
             raise
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code if isinstance(error, UserError) else 1
+    except Preempted as stop:
+        if stop.code:
+            print(stop.message, flush=True)
+        return int(stop.code)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
 
@@ -49,7 +55,7 @@ def _quiet() -> None:
     for name in ("lightning_rnn", "tasks"):
         logging.getLogger(name).setLevel(logging.INFO)
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(
-        lambda record: "Tip:" not in record.getMessage()
+        lambda record: not record.getMessage().startswith(CHATTER)
     )
     for message in NOISE:
         warnings.filterwarnings("ignore", message=message)
@@ -61,9 +67,15 @@ def _run(args: list[str]) -> int:
         return list_tasks(check="--check" in args)
     if verb in plugins.available(plugins.COMMANDS):
         return plugins.command(verb)(args[1:])
-    from lightning_rnn.training.command import RunCommand  # late: Lightning is slow to import
+    stop = StopSignal()
+    if verb == "fit":
+        stop.install()
+    try:
+        from lightning_rnn.training.command import RunCommand  # late: Lightning is slow to import
 
-    RunCommand(args)
+        RunCommand(args, stop)
+    finally:
+        stop.restore()
     return 0
 
 

@@ -85,6 +85,8 @@ class SequenceBatch:
         mask: bool ``[B, T]``, True where a step is valid; for padding that is not on the right. Not with ``lengths``.
         target_lengths: int64 ``[B]`` where targets are sequences.
         ids: int64 ``[B]``, row numbers in the split, so that predictions can be joined back.
+        starts: bool ``[B]``, only where rows continue those of the batch before (see
+            :class:`lightning_rnn.data.Streams`): True where a row begins a new stream, without the carried state.
 
     Example:
         >>> batch = SequenceBatch(torch.zeros(4, 7, 3), lengths=torch.tensor([7, 5, 2, 0]))
@@ -98,6 +100,7 @@ class SequenceBatch:
     mask: Tensor | None = None
     target_lengths: Tensor | None = None
     ids: Tensor | None = None
+    starts: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.lengths is not None and self.mask is not None:

@@ -27,8 +27,9 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from lightning_rnn import GRU
+from lightning_rnn.data.dataset import SequenceDataset
 from lightning_rnn.data.module import DataSpec, SequenceDataModule, Split
-from lightning_rnn.data.ragged import Ragged, SequenceDataset
+from lightning_rnn.data.ragged import Ragged
 from lightning_rnn.errors import ConfigError, DataError
 from lightning_rnn.training.classification_figures import ConfusionMatrix, WorstMistakes, to_probabilities
 from lightning_rnn.training.console import EpochLines, progress_bar

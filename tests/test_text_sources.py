@@ -16,9 +16,9 @@ from lightning_rnn.data.text import LabelledText, TextPerClass
 from lightning_rnn.data.trees import LabelledTrees, parse_tree
 from lightning_rnn.errors import ConfigError, DataError
 
-CSV = 'text,label,key\n"good, very",pos,a\n"two\nlines ""q""",neg,b\nNA,1.0,c\n'
+CSV = 'text,label,key\n"good, very",2,a\n"two\nlines ""q""",-1,b\nNA,1.0,c\n'
 TSV = 'text\tlabel\tkey\n"good\tpos\ta\nnull\x85x\tneg\tb\n'
-JSONL = '{"text": "good", "label": "pos", "key": 1}\n{"label": 0, "text": "NA", "key": 2, "more": null}\n'
+JSONL = '{"text": "good", "label": "1", "key": 1}\n{"label": 0, "text": "NA", "key": 2, "more": null}\n'
 
 
 @pytest.fixture
@@ -49,9 +49,9 @@ def texts_of(examples: Examples) -> list[str]:
 @pytest.mark.parametrize(
     ("name", "content", "texts", "labels", "ids"),
     [
-        ("a.csv", CSV, ["good, very", 'two\nlines "q"', "NA"], ["pos", "neg", "1"], ["a", "b", "c"]),
+        ("a.csv", CSV, ["good, very", 'two\nlines "q"', "NA"], ["2", "-1", "1"], ["a", "b", "c"]),
         ("a.tsv", TSV, ['"good', "null\x85x"], ["pos", "neg"], ["a", "b"]),
-        ("a.jsonl", JSONL, ["good", "NA"], ["pos", "0"], ["1", "2"]),
+        ("a.jsonl", JSONL, ["good", "NA"], ["1", "0"], ["1", "2"]),
     ],
 )
 def test_a_table_is_read_as_it_was_written(
@@ -98,18 +98,18 @@ def test_without_a_header_columns_are_numbers(data: Path) -> None:
         ("a.csv", b'text,label\n"x"x,y\n', "row 2: a quote is not closed, or not doubled"),
         ("a.csv", b"text,label\nx,y\n\xe9,y\n", r"line 3: byte 15 \(0xe9\) is not utf-8.*encoding: latin-1"),
         ("a.csv", b"text,label\nx\0,y\n", "line 2: a NUL"),
-        ("a.csv", b"text,label\nx,y\n  ,y\n", "row 3: the text is empty"),
-        ("a.csv", b"text,label\nx,\n", "row 2: the label is empty"),
+        ("a.csv", b"text,label\nx,y\n  ,y\n", "row 3, column 'text': the text is empty"),
+        ("a.csv", b"text,label\nx,\n", "row 2, column 'label': the label is empty"),
         ("a.tsv", b"text\tlabel\nx\ty\nx y\n", "row 3: 1 fields"),
-        ("a.tsv", b"text\tlabel\n\ty\n", "row 2: the text is empty"),
+        ("a.tsv", b"text\tlabel\n\ty\n", "row 2, column 'text': the text is empty"),
         ("a.jsonl", b"\n", "no rows"),
         ("a.jsonl", b'{"text": "x", "label": 1}\n{"text"\n', "row 2: not JSON"),
         ("a.jsonl", b"[1]\n", "row 1: JSON but no object"),
         ("a.jsonl", b'{"text": "x", "label": 1}\n{"text": "x"}\n', "row 2: no column 'label'"),
-        ("a.jsonl", b'{"text": 5, "label": 1}\n', "row 1: the text is 5"),
-        ("a.jsonl", b'{"text": null, "label": 1}\n', "row 1: the text is null"),
-        ("a.jsonl", b'{"text": "a\\u0000", "label": 1}\n', "row 1: a NUL"),
-        ("a.jsonl", b'{"text": "x", "label": [1]}\n', "row 1: the label is"),
+        ("a.jsonl", b'{"text": 5, "label": 1}\n', "row 1, column 'text': the text is 5"),
+        ("a.jsonl", b'{"text": null, "label": 1}\n', "row 1, column 'text': the text is null"),
+        ("a.jsonl", b'{"text": "a\\u0000", "label": 1}\n', "row 1, column 'text': a NUL"),
+        ("a.jsonl", b'{"text": "x", "label": [1]}\n', "row 1, column 'label': the label is"),
         ("a.csv.gz", b"text,label\nx,y\n", "not a whole gzip file"),
         ("a.csv.gz", gzip.compress(b"text,label\nx,y\n", mtime=0)[:-5], "not a whole gzip file"),
     ],

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import lzma
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+import zstandard
 
 from lightning_rnn.data.ragged import Ragged
 from lightning_rnn.data.timeseries import TimeSeries, read_ts, read_tsv
@@ -120,6 +123,20 @@ def test_a_set_is_found_by_name_and_paths_replace_its_parts(tmp_path: Path, monk
     assert TimeSeries("Tiny", "ucr").read("val") is None
     assert parts[3] is not None
     assert parts[3].where(0) == f"{tmp_path / 'ucr' / 'Tiny' / 'Tiny_TEST.tsv'}, row 0"
+
+
+@pytest.mark.parametrize("end", [".tsv", ".ts.gz", ".tsv.xz", ".ts.zst"])
+def test_a_set_is_found_compressed_or_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    monkeypatch.setenv("LIGHTNING_RNN_DATA", str(tmp_path))
+    raw = b"b\t1\n" if end.startswith(".tsv") else b"@classLabel true b\n@data\n1:b\n"
+    pack: dict[str, Callable[[bytes], bytes]] = {"gz": gzip.compress, "xz": lzma.compress, "zst": zstandard.compress}
+    (tmp_path / "Tiny").mkdir()
+    (tmp_path / "Tiny" / f"Tiny_TRAIN{end}").write_bytes(pack.get(end.rpartition(".")[2], bytes)(raw))
+    examples = TimeSeries("Tiny", ".").read("train")
+    assert examples is not None
+    assert examples.labels == ["b"]
+    assert isinstance(examples.inputs, Ragged)
+    assert as_lists(examples.inputs) == [[[1.0]]]
 
 
 def test_an_absent_set_and_an_unknown_kind_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

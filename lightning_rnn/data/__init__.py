@@ -1,19 +1,34 @@
 """Sequence data: sources, tokenizers, batches."""
 
+from lightning_rnn.data.archives import unpack as unpack
+from lightning_rnn.data.arrays import NpzSeries as NpzSeries
+from lightning_rnn.data.corpora import TextColumn as TextColumn
+from lightning_rnn.data.corpora import TextLines as TextLines
+from lightning_rnn.data.dataset import SequenceDataset as SequenceDataset
+from lightning_rnn.data.dataset import SplitData as SplitData
 from lightning_rnn.data.digits import Digits as Digits
 from lightning_rnn.data.download import fetch as fetch
+from lightning_rnn.data.folder import FolderPerClass as FolderPerClass
 from lightning_rnn.data.idx import IdxImages as IdxImages
 from lightning_rnn.data.module import DataSpec as DataSpec
 from lightning_rnn.data.module import SequenceDataModule as SequenceDataModule
+from lightning_rnn.data.parallel import ParallelText as ParallelText
 from lightning_rnn.data.ragged import Ragged as Ragged
-from lightning_rnn.data.ragged import SequenceDataset as SequenceDataset
 from lightning_rnn.data.sampler import BucketBatchSampler as BucketBatchSampler
+from lightning_rnn.data.source import Corpus as Corpus
 from lightning_rnn.data.source import Examples as Examples
 from lightning_rnn.data.source import Source as Source
 from lightning_rnn.data.splitting import stratified_split as stratified_split
+from lightning_rnn.data.store import prepare_tokenizer as prepare_tokenizer
+from lightning_rnn.data.store import prepare_tokens as prepare_tokens
+from lightning_rnn.data.streams import StreamBatchSampler as StreamBatchSampler
+from lightning_rnn.data.streams import Streams as Streams
 from lightning_rnn.data.text import LabelledText as LabelledText
 from lightning_rnn.data.text import TextPerClass as TextPerClass
 from lightning_rnn.data.timeseries import TimeSeries as TimeSeries
 from lightning_rnn.data.tokenizer import SentencePieceTokenizer as SentencePieceTokenizer
+from lightning_rnn.data.tokenizer import Tokenizer as Tokenizer
+from lightning_rnn.data.tokenizer import train_tokenizer as train_tokenizer
 from lightning_rnn.data.trees import LabelledTrees as LabelledTrees
 from lightning_rnn.data.vectors import read_word_vectors as read_word_vectors
+from lightning_rnn.data.windows import Windows as Windows

@@ -2,120 +2,122 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import http.client
 import logging
 import os
-import shutil
+import re
 import urllib.parse
-import urllib.request
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-from lightning_rnn.errors import DataError
+from lightning_rnn.data.answers import Unusable
+from lightning_rnn.data.disk import checksum_of, locked, replace, usable
+from lightning_rnn.data.transfer import Part, transfer
+from lightning_rnn.errors import DataError, require
 
 log = logging.getLogger(__name__)
-TIMEOUT = 30  # seconds without an answer
+_CHECKSUM = re.compile(r"md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}")
 
 
-class _Unusable(Exception):
-    """What a mirror sent is not the file."""
-
-
-def md5_of(path: Path) -> str:
-    """The file's MD5, in hex.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+def _found(path: Path, checksum: str) -> str:
+    return checksum_of(path, "md5" if checksum.startswith("md5:") else "sha256")
 
 
 def _set_aside(path: Path, target: Path) -> Path:
     bad = target.with_name(target.name + ".bad")
-    with contextlib.suppress(FileNotFoundError):  # another process was first
-        os.replace(path, bad)
+    os.replace(path, bad)
     return bad
 
 
-def _save(url: str, path: Path) -> None:
-    with urllib.request.urlopen(url, timeout=TIMEOUT) as response, path.open("xb") as stream:
-        shutil.copyfileobj(response, stream)
-        announced = response.headers.get("Content-Length")
-    if announced is not None and path.stat().st_size != int(announced):
-        raise _Unusable(f"it broke off after {path.stat().st_size:,} of {int(announced):,} bytes")
-
-
-def _download(url: str, target: Path, md5: str | None) -> None:
-    """Save ``url`` as ``target``, under a name of its own until it is whole."""
-    part = target.with_name(f"{target.name}.{uuid.uuid4().hex}.part")
-    try:
-        _save(url, part)
-        if md5 is not None and (found := md5_of(part)) != md5:
-            raise _Unusable(f"its md5 is {found} instead of {md5}, kept as {_set_aside(part, target)}")
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _present(target: Path, md5: str | None) -> bool:
-    """Whether the file is there and right; one that is wrong is put aside."""
-    try:
-        found = md5_of(target)
-    except FileNotFoundError:
+def _present(target: Path, checksum: str | None) -> bool:
+    if not target.exists():
         return False
-    if md5 in (None, found):
-        return True
-    log.warning("%s has md5 %s instead of %s: kept as %s", target, found, md5, _set_aside(target, target))
-    return False
+    return checksum is None or _found(target, checksum) == checksum
 
 
-def fetch(name: str, folder: Path, mirrors: Sequence[str], md5: str | None = None) -> Path:
+def _verified(part: Part, checksum: str | None) -> None:
+    if checksum is None:
+        log.warning("%s is not verified: no checksum of it is known", part.target)
+    elif (found := _found(part.path, checksum)) != checksum:
+        bad = _set_aside(part.path, part.target)
+        raise Unusable(f"its checksum is {found} instead of {checksum}, kept as {bad}")
+
+
+def _download(url: str, part: Part, checksum: str | None) -> None:
+    log.info("downloading %s from %s", part.target, url)
+    transfer(url, part)
+    try:
+        _verified(part, checksum)
+    except Unusable as error:
+        if not part.reused:
+            raise
+        log.warning("%s: %s; it came in pieces, so all of it once more", url, error)
+        transfer(url, part)
+        _verified(part, checksum)
+    size = part.size
+    replace(part.path, part.target)
+    part.clear()
+    log.info("%s is there: %s bytes", part.target, f"{size:,}")
+
+
+def _from_mirrors(target: Path, mirrors: Sequence[str], checksum: str | None) -> None:
+    part, reasons = Part(target), []
+    for mirror in mirrors:
+        url = f"{mirror.rstrip('/')}/{urllib.parse.quote(target.name)}"
+        try:
+            return _download(url, part, checksum)
+        except Unusable as error:
+            reasons.append(f"{url} ({error})")
+            log.warning("no success with %s", reasons[-1])
+    if part.origin is None:
+        part.clear()  # nothing can be added to it
+    tried = "; ".join(reasons) or "no address is known"
+    raise DataError(
+        f"could not download {target.name}: put it into {target.parent} yourself, or give other mirrors; tried {tried}"
+    )
+
+
+def fetch(name: str, folder: Path, mirrors: Sequence[str], checksum: str | None = None) -> Path:
     """The file ``folder / name``, downloaded where it is absent.
 
-    A file with a wrong checksum, whether it was there or came from a mirror, is kept aside as ``name.bad`` and not
-    used. Several processes may call this at once.
+    What has arrived is kept as ``name.part`` until the file is whole, and the next attempt goes on from there, also
+    one of another process: where the mirror gives parts of files, and says that its file is still the same one. An
+    attempt that stalls, breaks off, or meets an error of the server is repeated after 1, 2, 4 and 8 s (or when the
+    server asks for it, up to a minute); then comes the next mirror, from the file's beginning. A file with a wrong
+    checksum, whether it was there or came from a mirror, is kept aside as ``name.bad`` and not used. Several processes
+    may call this at once: one downloads, the others wait for it.
 
     Args:
         name: of the file, here and at the mirrors.
         folder: where it is kept; made where absent.
-        mirrors: addresses of folders, tried in this order.
-        md5: checksum in hex; None takes the file as it is.
+        mirrors: http, https or file addresses of folders, tried in this order.
+        checksum: ``md5:`` or ``sha256:`` and hex digits; None takes the file as it is, and the log says so.
 
     Returns:
         The path of the file.
 
     Raises:
+        ConfigError: ``name`` is more than a name, or ``checksum`` is not one.
         DataError: no mirror gave the file, or the folder cannot be written to.
 
     Example:
         >>> from tempfile import TemporaryDirectory
         >>> with TemporaryDirectory() as there, TemporaryDirectory() as here:
         ...     size = Path(there, "a.txt").write_text("hello")
-        ...     path = fetch("a.txt", Path(here), [Path(there).as_uri()], "5d41402abc4b2a76b9719d911017c592")
+        ...     path = fetch("a.txt", Path(here), [Path(there).as_uri()], "md5:5d41402abc4b2a76b9719d911017c592")
         ...     path.read_text()
         'hello'
     """
-    target, reasons = folder / name, []
-    try:
+    require(name not in ("", "..") and name == Path(name).name, f"name must be a file's name without folders: {name!r}")
+    known = checksum is None or _CHECKSUM.fullmatch(checksum) is not None
+    require(known, f"the checksum of {name} must be md5: or sha256: and as many hex digits as it has, got {checksum!r}")
+    target = folder / name
+    with usable(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        if _present(target, md5):
+        if _present(target, checksum):
             return target
-    except OSError as error:
-        raise DataError(
-            f"cannot use {error.filename} ({error.strerror}): set LIGHTNING_RNN_CACHE to another"
-        ) from error
-    for mirror in mirrors:
-        url = f"{mirror.rstrip('/')}/{urllib.parse.quote(name)}"
-        log.info("downloading %s from %s", target, url)
-        try:
-            _download(url, target, md5)
-            return target
-        except (OSError, ValueError, http.client.HTTPException, _Unusable) as error:
-            reasons.append(f"{url} ({error or type(error).__name__})")
-            log.warning("no success with %s", reasons[-1])
-    tried = "; ".join(reasons) or "no address is known"
-    raise DataError(f"could not download {name}: put it into {folder} yourself, or give other mirrors; tried {tried}")
+        with locked(target):
+            if target.exists() and not _present(target, checksum):
+                log.warning("%s has not the checksum %s: kept as %s", target, checksum, _set_aside(target, target))
+            if not target.exists():
+                _from_mirrors(target, mirrors, checksum)
+    return target

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_rnn.data.download import fetch, md5_of
+from lightning_rnn.data.disk import checksum_of
+from lightning_rnn.data.download import fetch
 from lightning_rnn.data.files import opened
 from lightning_rnn.data.module import Split
 from lightning_rnn.data.ragged import Ragged
@@ -46,7 +47,7 @@ def _read_shape(stream: BinaryIO, path: Path) -> tuple[int, ...]:
 
 
 def read_idx(path: Path) -> Tensor:
-    """An idx file of unsigned bytes, plain or ``.gz``.
+    """An idx file of unsigned bytes, compressed or not.
 
     Args:
         path: of the file, as it is.
@@ -146,7 +147,9 @@ class IdxImages(Source):
         """Download the four files into the cache, by the last part of ``folder``, where the data folder lacks them."""
         if _find(data_path(self.folder)) is None:
             for name in NAMES:
-                fetch(name, cache_path(Path(self.folder).name), self.mirrors, self.md5.get(name))
+                known = self.md5.get(name)
+                checksum = None if known is None else f"md5:{known.lower()}"
+                fetch(name, cache_path(Path(self.folder).name), self.mirrors, checksum)
 
     def _files(self) -> list[Path]:
         places = data_path(self.folder), cache_path(Path(self.folder).name)
@@ -159,8 +162,8 @@ class IdxImages(Source):
 
     def _read(self, path: Path) -> Tensor:
         values, wanted = read_idx(path), self.md5.get(path.name)
-        if wanted is not None and (found := md5_of(path)) != wanted:
-            raise DataError(f"{path} has md5 {found} instead of {wanted}: replace it, or give its checksum as md5")
+        if wanted is not None and (found := checksum_of(path, "md5")) != f"md5:{wanted.lower()}":
+            raise DataError(f"{path} has {found} instead of {wanted}: replace it, or give its checksum as md5")
         return values
 
     def read(self, split: Split) -> Examples | None:

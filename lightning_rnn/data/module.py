@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 import pytorch_lightning as pl
 import torch
 from matplotlib.axes import Axes
 from torch.utils.data import DataLoader
 
-from lightning_rnn.data.ragged import SequenceDataset
+from lightning_rnn.data.dataset import SplitData
 from lightning_rnn.data.sampler import BucketBatchSampler
 from lightning_rnn.errors import ConfigError, DataError, require
 from lightning_rnn.types import SequenceBatch
@@ -35,22 +36,39 @@ class DataSpec:
         return asdict(self)
 
 
+class BatchOrder(Protocol):
+    """What orders the batches of a split: a function of (seed, epoch), see :class:`BucketBatchSampler`."""
+
+    epoch: int
+    start: int  # batches of the epoch that are done with; the next iteration begins there
+
+    def __iter__(self) -> Iterator[list[Any]]: ...
+
+    def __len__(self) -> int: ...
+
+    def set_epoch(self, epoch: int) -> None:
+        """Turn to another epoch's order, from its first batch."""
+
+
 class SequenceLoader(DataLoader[SequenceBatch]):
     """A loader that counts the batches handed out (not those that workers fetched ahead)."""
 
-    batch_sampler: BucketBatchSampler
+    dataset: SplitData  # type: ignore[assignment]  # a Dataset by its methods
+    batch_sampler: BatchOrder
     handed_out = 0
+    stands: Mapping[str, int] | None = None  # what state_dict says, whatever was handed out
 
     def __iter__(self) -> Iterator[SequenceBatch]:  # type: ignore[override]  # torch types its private iterator
         self.handed_out = self.batch_sampler.start
+        self.dataset.set_epoch(self.batch_sampler.epoch)
         for batch in super().__iter__():
             self.handed_out += 1
             yield batch
         self.handed_out = 0
 
     def state_dict(self) -> dict[str, int]:
-        """Epoch and number of batches handed out of it."""
-        return {"epoch": self.batch_sampler.epoch, "batch": self.handed_out}
+        """Epoch, and number of batches handed out of it."""
+        return dict(self.stands or {"epoch": self.batch_sampler.epoch, "batch": self.handed_out})
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """Go on from there."""
@@ -75,6 +93,8 @@ class SequenceDataModule(pl.LightningDataModule, ABC):
         min_batches: a training epoch has at least this many batches: small parts are gone through several times.
         num_workers: processes that fetch batches; 0 is the main one.
         seed: of the order of batches.
+        max_tokens: tokens or steps per batch and process, padding counted, at most (four times as many in validation,
+            test and predict); None is no bound. Raise ``batch_size`` with it, the lower of both holds.
     """
 
     spec_class: ClassVar[type[DataSpec]]
@@ -87,6 +107,7 @@ class SequenceDataModule(pl.LightningDataModule, ABC):
         min_batches: int = 1,
         num_workers: int = 0,
         seed: int = 0,
+        max_tokens: int | None = None,
     ) -> None:
         super().__init__()
         require(batch_size >= 1, f"data.batch_size must be at least 1, got {batch_size}")
@@ -96,14 +117,20 @@ class SequenceDataModule(pl.LightningDataModule, ABC):
             f"data.eval_batch_size must be at least 1, got {eval_batch_size}",
         )
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or 4 * batch_size
+        require(max_tokens is None or max_tokens >= 1, f"data.max_tokens must be at least 1, got {max_tokens}")
+        require(num_workers >= 0, f"data.num_workers must not be negative, got {num_workers}")
+        require(seed >= 0, f"data.seed must not be negative, got {seed}")
         self.bucketing, self.min_batches, self.num_workers, self.seed = bucketing, min_batches, num_workers, seed
+        self.max_tokens = max_tokens
         self.spec: DataSpec | None = None
-        self._splits: dict[Split, SequenceDataset] = {}
+        self._splits: dict[Split, SplitData] = {}
+        self._fingerprint: dict[str, str] = {}  # of the training part
         self._train_loader: SequenceLoader | None = None
         self._position: Mapping[str, int] | None = None
+        self._shares: int | None = None  # processes that the global batches of a resumed run are made for
 
     @abstractmethod
-    def load(self, stage: str) -> Mapping[Split, SequenceDataset]:
+    def load(self, stage: str) -> Mapping[Split, SplitData]:
         """Read the splits that ``stage`` (``fit``, ``validate``, ``test``, ``predict``) needs, and set :attr:`spec`.
 
         Where :attr:`spec` is set already (it came out of a checkpoint), its tokenizer and labels are used.
@@ -114,7 +141,7 @@ class SequenceDataModule(pl.LightningDataModule, ABC):
         inputs = self.split(split).inputs[row]
         axes.plot(inputs.reshape(len(inputs), -1).float().numpy())
 
-    def split(self, name: Split) -> SequenceDataset:
+    def split(self, name: Split) -> SplitData:
         """A split that was read.
 
         Raises:
@@ -134,22 +161,45 @@ class SequenceDataModule(pl.LightningDataModule, ABC):
             self.split(needed)
             sizes = ", ".join(f"{name} {len(split):,}" for name, split in self._splits.items())
             log.info("%s: rows %s", type(self).__name__, sizes)
+            if needed == "train":
+                self._fingerprint = {"rows": self.split("train").digest()}
 
-    def _loader(self, name: Split) -> SequenceLoader:
-        train, split = name == "train", self.split(name)
-        sampler = BucketBatchSampler(
-            split.inputs.lengths,
+    def order(self, name: Split, split: SplitData) -> BatchOrder:
+        """The order of a split's batches for this process; shuffled for training. A task with streams has its own."""
+        train = name == "train"
+        return BucketBatchSampler(
+            split.lengths,
             self.batch_size if train else self.eval_batch_size,
+            max_tokens=self.max_tokens and self.max_tokens * (1 if train else 4),
             shuffle=train,
             seed=self.seed,
-            rank=self.trainer.global_rank if self.trainer else 0,
-            world=self.trainer.world_size if self.trainer else 1,
-            pool=50 if self.bucketing else 1,
+            rank=self.rank,
+            world=self.world,
+            shares=self.shares if train else None,
+            pool=200 if self.bucketing else 1,
             min_batches=self.min_batches if train else 1,
         )
+
+    @property
+    def rank(self) -> int:
+        """This process."""
+        return self.trainer.global_rank if self.trainer else 0
+
+    @property
+    def world(self) -> int:
+        """Number of processes."""
+        return self.trainer.world_size if self.trainer else 1
+
+    @property
+    def shares(self) -> int:
+        """Number of processes that a global training batch is made for: those that the run began with."""
+        return self._shares or self.world
+
+    def _loader(self, name: Split) -> SequenceLoader:
+        split = self.split(name)
         return SequenceLoader(
             split,  # type: ignore[arg-type]  # a Dataset by its methods
-            batch_sampler=sampler,
+            batch_sampler=self.order(name, split),
             collate_fn=_as_it_is,  # type: ignore[arg-type]  # __getitems__ gives the batch
             num_workers=self.num_workers,
             pin_memory=torch.cuda.is_available(),
@@ -176,16 +226,42 @@ class SequenceDataModule(pl.LightningDataModule, ABC):
         return self._loader("predict")
 
     def state_dict(self) -> dict[str, Any]:
-        """Where training stands: epoch, batch, seed."""
+        """Where training stands, and of what: epoch, batch, and what the order of batches depends on."""
         position = self._train_loader.state_dict() if self._train_loader else self._position
-        return {"position": position, "seed": self.seed}
+        return {"position": position, "shares": self.shares, **self._order_options()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there.
+        """Go on from there, with the same global batches whatever the number of processes is now.
 
         Raises:
-            ConfigError: the checkpoint's order of batches had another seed.
+            ConfigError: the order of batches had other options.
+            DataError: the training part was another.
         """
-        if state_dict["seed"] != self.seed:
-            raise ConfigError(f"the run to resume had data.seed={state_dict['seed']}, now it is {self.seed}")
-        self._position = state_dict["position"]
+        for name, value in self._order_options().items():
+            if state_dict.get(name, value) != value:
+                if name == "rows":
+                    raise DataError(
+                        f"{type(self).__name__}: the training part is not the one of the run to resume: bring the same "
+                        "files back, or start a new run in another folder"
+                    )
+                raise ConfigError(f"the run to resume had data.{name}={state_dict[name]}, now it is {value}")
+        self._position, self._shares = state_dict["position"], state_dict.get("shares")
+        if self._shares not in (None, self.world):
+            log.info("%d processes go on with the global batches of %d", self.world, self._shares)
+
+    @contextmanager
+    def standing_at(self, epoch: int, batch: int) -> Iterator[None]:
+        """Within this context, say that training has done with this many batches of the epoch.
+
+        For checkpoints that are written when more, or the next epoch's, were handed out already.
+        """
+        assert self._train_loader is not None
+        self._train_loader.stands = {"epoch": epoch, "batch": batch}
+        try:
+            yield
+        finally:
+            self._train_loader.stands = None
+
+    def _order_options(self) -> dict[str, Any]:
+        names = ("seed", "batch_size", "max_tokens", "bucketing", "min_batches")
+        return {name: getattr(self, name) for name in names} | self._fingerprint

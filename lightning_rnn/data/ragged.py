@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
-
-from lightning_rnn.types import SequenceBatch
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Ragged:
     """Sequences laid end to end: row ``i`` is ``values[offsets[i]:offsets[i + 1]]``.
 
     Attributes:
-        values: ``[S, ...]``, all steps of all rows.
+        values: ``[S, ...]``, all steps of all rows, in memory or mapped from a file.
         offsets: int64 ``[N + 1]``, rising from 0 to ``S``.
 
     Example:
@@ -54,64 +54,37 @@ class Ragged:
 
     def select(self, rows: Tensor) -> Ragged:
         """The rows named (int64 ``[M]``), in that order."""
-        lengths = self.lengths[rows]
-        offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
-        steps = torch.arange(int(offsets[-1])) + (self.offsets[rows] - offsets[:-1]).repeat_interleave(lengths)
-        return Ragged(self.values[steps], offsets)
+        return self._parts(self.offsets[rows], self.lengths[rows])
 
     def cut(self, length: int) -> Ragged:
         """Every row's first ``length`` steps."""
-        return Ragged.from_list([self[i][:length] for i in range(len(self))]) if len(self) else self
+        return self._parts(self.offsets[:-1], self.lengths.clamp(max=length))
+
+    def digest(self) -> str:
+        """A hash of all lengths and of up to 65,536 values spread over the rows: other data, another hash."""
+        found = hashlib.blake2b(self.offsets.numpy().tobytes(), digest_size=16)
+        places = torch.linspace(0, max(len(self.values) - 1, 0), min(len(self.values), 1 << 16)).long()
+        found.update(self.values[places].numpy().tobytes())
+        return found.hexdigest()
+
+    def _parts(self, starts: Tensor, lengths: Tensor) -> Ragged:
+        offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+        steps = torch.arange(int(offsets[-1])) + (starts - offsets[:-1]).repeat_interleave(lengths)
+        return Ragged(self.values[steps], offsets)
 
     def pad(self, rows: Tensor, value: float = 0) -> tuple[Tensor, Tensor]:
-        """Rows as one batch ``[B, T, ...]``, padded on the right to the longest of them, and their lengths ``[B]``."""
-        starts = self.offsets[rows]
-        lengths = self.offsets[rows + 1] - starts
-        longest = int(lengths.max()) if len(rows) else 0
-        index = starts.unsqueeze(1) + torch.arange(longest)
-        if int(lengths.min() if len(rows) else 0) == longest:
-            return self._take(index), lengths
-        padding = torch.arange(longest) >= lengths.unsqueeze(1)
-        batch = self._take(index.masked_fill_(padding, 0))
-        batch[padding] = value
-        return batch, lengths
+        """Rows as one batch ``[B, T, ...]``, padded on the right to the longest of them, and their lengths ``[B]``.
 
-    def _take(self, index: Tensor) -> Tensor:
-        taken = self.values.index_select(0, index.flatten())
-        return taken.view(*index.shape, *self.values.shape[1:])
-
-
-@dataclass(frozen=True)
-class SequenceDataset:
-    """One split: sequences, their targets, and the names of the rows. Fetched by whole index batches.
-
-    Attributes:
-        inputs: the sequences.
-        targets: ``[N, ...]``, or None where there are no answers.
-        ids: the rows' names in the source, in order; None stands for 0, 1, 2 ...
-
-    Example:
-        >>> data = SequenceDataset(Ragged.from_dense(torch.zeros(5, 7, 3)), torch.arange(5))
-        >>> data.__getitems__([3, 1]).targets
-        tensor([3, 1])
-    """
-
-    inputs: Ragged
-    targets: Tensor | None = None
-    ids: Sequence[str | int] | None = None
-
-    def __len__(self) -> int:
-        return len(self.inputs)
-
-    def __getitem__(self, row: int) -> SequenceBatch:
-        return self.__getitems__([row])
-
-    def __getitems__(self, rows: list[int]) -> SequenceBatch:
-        index = torch.as_tensor(rows, dtype=torch.int64)
-        inputs, lengths = self.inputs.pad(index)
-        targets = None if self.targets is None else self.targets[index]
-        return SequenceBatch(inputs, targets, lengths=lengths, ids=index)
-
-    def row_id(self, row: int) -> str | int:
-        """The row's name in the source."""
-        return row if self.ids is None else self.ids[row]
+        Integers come as int64, whatever they are stored as; other values keep their type.
+        """
+        values, offsets, index = self.values.numpy(), self.offsets.numpy(), rows.numpy()
+        starts = offsets[index]
+        lengths = offsets[index + 1] - starts
+        longest = lengths.max(initial=0)
+        steps = np.arange(longest)
+        batch = values.take(starts[:, None] + steps, axis=0, mode="clip")  # steps past the end are padding
+        if values.dtype.kind in "iu":
+            batch = batch.astype(np.int64, copy=False)
+        if lengths.min(initial=longest) < longest:
+            batch[steps >= lengths[:, None]] = value
+        return torch.from_numpy(batch), torch.from_numpy(lengths)

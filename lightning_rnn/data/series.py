@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lightning_rnn.data.files import label_name, read_text, split_lines
+from lightning_rnn.data.cells import label_name
+from lightning_rnn.data.lines import read_rows
 from lightning_rnn.data.ragged import Ragged
 from lightning_rnn.errors import DataError
 
@@ -86,7 +87,7 @@ def read_tsv(path: Path) -> tuple[Ragged, list[str]]:
         ([2, 1], ['1', '2'])
     """
     series, labels, width = list[Values](), list[str](), 0
-    for number, line in enumerate(split_lines(read_text(path)), 1):
+    for number, line in read_rows(path):
         where, fields = f"{path}, row {number}", line.split("\t")
         width = width or len(fields)
         if len(fields) != width or width < 2:

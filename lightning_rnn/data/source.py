@@ -1,10 +1,11 @@
-"""What a source of labelled sequences is."""
+"""What a source of labelled sequences is, and what a corpus of texts is."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import Tensor
 
@@ -56,4 +57,37 @@ class Source(ABC):
 
         Raises:
             DataError: a file is missing, broken, or not of the right kind; it says which, where and what to do.
+        """
+
+
+class Corpus(ABC):
+    """Texts without labels, one part at a time, read while they are used: a part may be larger than memory.
+
+    Paths are found by :func:`lightning_rnn.paths.data_path`. What :meth:`texts` gives follows from the contents of
+    :meth:`files`, in that order, and from :meth:`reading` alone: a copy prepared under all these can be used again.
+    """
+
+    def prepare(self) -> None:
+        """Download what is absent. Called on one process per machine, before the other methods."""
+        return
+
+    def reading(self) -> dict[str, str | bool]:
+        """How texts are taken from the files: two views of the same files differ in this."""
+        return {}
+
+    @abstractmethod
+    def files(self, split: Split) -> list[Path]:
+        """The files of a part, in order; none where the corpus has no such part.
+
+        Raises:
+            DataError: a file is missing.
+        """
+
+    @abstractmethod
+    def texts(self, split: Split) -> Iterator[str]:
+        """The texts of a part, one by one, in the order of the files.
+
+        Raises:
+            ConfigError: the corpus has no such part.
+            DataError: a file is broken or not of the right kind, or there are no texts at all.
         """

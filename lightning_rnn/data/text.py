@@ -2,43 +2,23 @@
 
 from __future__ import annotations
 
-import json
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
-from lightning_rnn.data.files import label_name, read_text, split_lines
+from lightning_rnn.data.cells import mixed_labels, text_fault
+from lightning_rnn.data.lines import read_rows
 from lightning_rnn.data.module import Split
 from lightning_rnn.data.source import Examples, Source
 from lightning_rnn.data.splitting import stratified_split
-from lightning_rnn.data.tables import Record, read_records
+from lightning_rnn.data.tables import read_records
 from lightning_rnn.errors import DataError, require
 from lightning_rnn.paths import existing
 
 RT_POLARITY = {"neg": "rt_polarity/rt-polarity.neg", "pos": "rt_polarity/rt-polarity.pos"}
 
 
-def _text(value: Any, where: str) -> str:
-    if not isinstance(value, str):
-        raise DataError(f"{where}: the text is {json.dumps(value)}: write a string")
-    if not value.strip():
-        raise DataError(f"{where}: the text is empty: fill it in or take the row out")
-    if "\0" in value:
-        raise DataError(f"{where}: a NUL character in the text: take it out")
-    return value
-
-
-def _name(value: Any, what: str, where: str) -> str:
-    """A label or an id: a string or a number."""
-    if value is None or isinstance(value, list | dict):
-        raise DataError(f"{where}: the {what} is {json.dumps(value)}: write a string or a number")
-    name = value if isinstance(value, str) else json.dumps(value)
-    if not name.strip():
-        raise DataError(f"{where}: the {what} is empty: fill it in or take the row out")
-    return name
-
-
 class LabelledText(Source):
-    """Texts and labels in tables: ``.csv``, ``.tsv`` (no quotes) or ``.jsonl``, each also as ``.gz``.
+    """Texts and labels in tables: ``.csv``, ``.tsv`` (no quotes), ``.jsonl``, compressed or not, or ``.parquet``.
 
     ``NA`` and ``null`` are text like any other. The label ``1.0`` is ``1``.
 
@@ -71,11 +51,6 @@ class LabelledText(Source):
         self.text_column, self.label_column, self.id_column = text_column, label_column, id_column
         self.header, self.encoding = header, encoding
 
-    def _labels(self, records: list[Record], optional: bool) -> list[str] | None:
-        if optional and self.label_column not in records[0].cells:
-            return None
-        return [label_name(_name(record.get(self.label_column), "label", record.where)) for record in records]
-
     def read(self, split: Split) -> Examples | None:
         """The rows of a part; see :meth:`Source.read`."""
         given = self.paths[split]
@@ -83,18 +58,31 @@ class LabelledText(Source):
             return None
         path = existing(given)
         records = read_records(path, self.encoding, self.header)
-        texts = [_text(record.get(self.text_column), record.where) for record in records]
-        labels = self._labels(records, split == "predict" and not self.predict_is_test)
-        name = self.id_column
-        ids = None if name is None else [_name(record.get(name), "id", record.where) for record in records]
-        return Examples(texts, labels, str(path), ids)
+        first = next(records)  # there is one, or it says so
+        optional = split == "predict" and not self.predict_is_test
+        labelled = not optional or self.label_column in first.cells
+        texts, labels, ids, seen = list[str](), list[str](), list[str](), dict[str, int]()
+        for record in chain([first], records):
+            texts.append(record.text(self.text_column))
+            if labelled:
+                labels.append(record.label(self.label_column))
+                seen.setdefault(labels[-1], record.number)
+            if self.id_column is not None:
+                ids.append(record.name(self.id_column, "id"))
+        if fault := mixed_labels(seen, self.label_column):
+            raise DataError(f"{path}, {fault}")
+        return Examples(texts, labels if labelled else None, str(path), ids if self.id_column is not None else None)
 
 
 def _read_class(path: Path, encoding: str) -> list[str]:
-    lines = split_lines(read_text(path, encoding))
+    lines = list[str]()
+    for number, line in read_rows(path, encoding):
+        if fault := text_fault(line):
+            raise DataError(f"{path}, row {number}: {fault}")
+        lines.append(line)
     if not lines:
         raise DataError(f"{path} has no rows: put one text a line in it")
-    return [_text(line, f"{path}, row {number}") for number, line in enumerate(lines, 1)]
+    return lines
 
 
 class TextPerClass(Source):

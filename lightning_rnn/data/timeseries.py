@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+from lightning_rnn.data.files import COMPRESSED, plain_name
 from lightning_rnn.data.module import Split
+from lightning_rnn.data.ragged import Ragged
 from lightning_rnn.data.series import read_tsv as read_tsv
 from lightning_rnn.data.source import Examples, Source
 from lightning_rnn.data.ts_format import read_ts as read_ts
 from lightning_rnn.errors import ConfigError
 from lightning_rnn.paths import data_path, existing
 
+READERS: dict[str, Callable[[Path], tuple[Ragged, list[str] | None]]] = {".tsv": read_tsv, ".ts": read_ts}
+
 
 class TimeSeries(Source):
-    """A set of the UCR or UEA archive, or files in their formats (``.tsv``, ``.ts``, each also as ``.gz``).
+    """A set of the UCR or UEA archive, or files in their formats (``.tsv``, ``.ts``, compressed or not).
 
     Values stay as they are: not scaled, NaN where one is missing.
 
@@ -44,7 +49,8 @@ class TimeSeries(Source):
             return existing(given)
         part = "TRAIN" if split == "train" else "TEST"
         stem = f"{self.folder}/{self.name}/{self.name}_{part}"
-        there = [stem + end for end in (".tsv", ".ts", ".tsv.gz", ".ts.gz") if data_path(stem + end).is_file()]
+        ends = [kind + packed for packed in ("", *COMPRESSED) for kind in READERS]
+        there = [stem + end for end in ends if data_path(stem + end).is_file()]
         return existing(there[0] if there else stem + ".tsv")
 
     def read(self, split: Split) -> Examples | None:
@@ -52,9 +58,10 @@ class TimeSeries(Source):
         if split == "val" and self.paths["val"] is None:
             return None
         path = self._path(split)
-        readers = {".tsv": read_tsv, ".ts": read_ts}
-        kind = Path(path.name.removesuffix(".gz")).suffix
-        if kind not in readers:
-            raise ConfigError(f"{path} must end in .tsv or .ts (or one of these and .gz): rename it")
-        series, labels = readers[kind](path)
+        kind = Path(plain_name(path)).suffix
+        if kind not in READERS:
+            raise ConfigError(
+                f"{path} must end in .tsv or .ts (or one of these and {', '.join(COMPRESSED)}): rename it"
+            )
+        series, labels = READERS[kind](path)
         return Examples(series, labels, str(path))

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from lightning_rnn.data.files import read_text, split_lines
+from lightning_rnn.data.lines import read_rows
 from lightning_rnn.data.module import Split
 from lightning_rnn.data.source import Examples, Source
 from lightning_rnn.errors import DataError, require
@@ -95,7 +95,7 @@ def read_trees(path: Path) -> list[Tree]:
         [['very', 'good']]
     """
     trees = []
-    for number, line in enumerate(split_lines(read_text(path)), 1):
+    for number, line in read_rows(path):
         try:
             trees.append(parse_tree(line))
         except ValueError as error:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lightning_rnn.data.files import label_name, read_text, split_lines
+from lightning_rnn.data.cells import label_name
+from lightning_rnn.data.lines import read_rows
 from lightning_rnn.data.ragged import Ragged
 from lightning_rnn.data.series import Values, parse_label, parse_numbers, to_ragged
 from lightning_rnn.errors import DataError
@@ -40,7 +41,7 @@ class _Header:
 def _ts_rows(path: Path, header: _Header) -> Iterator[tuple[str, str]]:
     """The rows under ``@data`` with their places; reads the header first."""
     in_data = False
-    for number, line in enumerate(split_lines(read_text(path)), 1):
+    for number, line in read_rows(path):
         where, text = f"{path}, row {number}", line.strip()
         if not text or text.startswith("#"):
             continue

@@ -73,7 +73,7 @@ def read_word_vectors(path: str | Path, words: Sequence[str], seed: int = 0) -> 
     of a word that is not in the file is drawn from the normal distribution with the mean and deviation of those found.
 
     Args:
-        path: of the file, plain or ``.gz``, relative to the data folder; a first line ``count dim`` is passed over.
+        path: of the file, compressed or not, relative to the data folder; a first line ``count dim`` is passed over.
         words: the vocabulary, in order.
         seed: of the vectors that are drawn.
 

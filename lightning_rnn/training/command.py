@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
-import pickle
 import sys
+import time
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
-import torch
 from jsonargparse import Namespace
+from lightning_fabric.plugins import CheckpointIO
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher
+from pytorch_lightning.utilities import rank_zero_only
+from torch.multiprocessing.spawn import ProcessExitedException
 
 from lightning_rnn import __version__
 from lightning_rnn.data.module import SequenceDataModule
 from lightning_rnn.errors import CheckpointError, ConfigError, DataError, UserError
 from lightning_rnn.runtime import may_tune, tune_cpu
+from lightning_rnn.training.checkpoints import AtomicCheckpointIO, newest_good, read_checkpoint, remove_litter
 from lightning_rnn.training.console import progress_bar
+from lightning_rnn.training.hooks import callbacks_of
 from lightning_rnn.training.loggers import CSVLogger
 from lightning_rnn.training.messages import one_sentence, suggestion
 from lightning_rnn.training.module import SequenceModule
+from lightning_rnn.training.non_finite import NonFinite
+from lightning_rnn.training.preemption import EXIT_CODE, Preempted, StopSignal
+from lightning_rnn.training.resume import LastCheckpoint, StepSeed
 
 log = logging.getLogger(__name__)
 ABOUT = "Recurrent networks on sequences. A task is chosen by its YAML; `lightning-rnn tasks` lists what is installed."
@@ -35,10 +44,11 @@ TUNE_HELP = (
     "Keep freed memory, flush denormals and give torch a thread for each core there is for this process "
     "(LIGHTNING_RNN_TUNE=0 is the same as false)."
 )
+SHARDING = ("fsdp", "modelparallel", "model_parallel", "deepspeed")  # checkpoints are folders, a part of each process
 CHECKPOINT_DEFAULTS: dict[str, Any] = {
     "checkpoint.filename": "best",
     "checkpoint.monitor": "val_loss",
-    "checkpoint.save_last": True,
+    "checkpoint.save_last": False,  # LastCheckpoint does
     "checkpoint.enable_version_counter": False,
     "checkpoint.auto_insert_metric_name": False,
 }
@@ -64,13 +74,15 @@ class RunCommand(LightningCLI):
 
     Args:
         args: the command line after the program's name.
+        stop: notes signals, for ``fit``.
 
     Raises:
         UserError: a mistake that one sentence names.
     """
 
-    def __init__(self, args: list[str]) -> None:
-        self.root = Path()
+    def __init__(self, args: list[str], stop: StopSignal) -> None:
+        self.root, self.stop = Path(), stop
+        self.lock: BinaryIO | None = None
         try:
             super().__init__(
                 SequenceModule,
@@ -89,12 +101,21 @@ class RunCommand(LightningCLI):
             )
         except MisconfigurationException as error:
             raise ConfigError(" ".join(str(error).split())) from error
+        except ProcessExitedException as error:  # of a strategy that starts processes itself
+            if error.exit_code != EXIT_CODE:
+                raise
+            raise Preempted("stopped by a signal: run again with --ckpt_path last") from None
+        finally:
+            if self.lock is not None:
+                self.lock.close()
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--tune_cpu", type=bool, default=True, help=TUNE_HELP)
         parser.add_optimizer_args()
         parser.add_lr_scheduler_args()
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(LastCheckpoint, "last")
+        parser.add_lightning_class_args(NonFinite, "non_finite")
         parser.set_defaults(CHECKPOINT_DEFAULTS)
 
     def _parse_ckpt_path(self) -> None:
@@ -122,6 +143,8 @@ class RunCommand(LightningCLI):
         self.root = Path(trainer.default_root_dir)
         self.options.checkpoint.dirpath = str(self.root / "checkpoints")
         check_writable(self.root)
+        if self.subcommand == "fit":
+            self.lock = lock_run(self.root)
         self.options.ckpt_path = self._checkpoint(self.options.ckpt_path)
         if self.subcommand in ("validate", "test"):  # a progress bar that draws leaves the table to Lightning
             self.options.verbose = self.options.verbose and sys.stdout.isatty()
@@ -140,9 +163,14 @@ class RunCommand(LightningCLI):
                     f"{self.root} already holds a run: go on with --ckpt_path last, or choose another folder with "
                     "--trainer.default_root_dir"
                 )
-            if asked == "last" and not (folder / "last.ckpt").exists():
-                log.info("no checkpoint in %s yet: training from the beginning", folder)
-                return None
+            if asked == "last":
+                remove_litter(folder)
+                found = newest_good(folder)
+                if found is None:
+                    log.info("no checkpoint in %s yet: training from the beginning", folder)
+                    return None
+                log.info("checkpoint: %s", found)
+                return str(found)
         if self.subcommand != "fit":
             asked = asked or "best"
         if asked is None:
@@ -154,12 +182,31 @@ class RunCommand(LightningCLI):
         return str(path)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        self.trainer_defaults["callbacks"] = [progress_bar(), *self.model.run_callbacks()]
+        own = [progress_bar(), *self.model.run_callbacks(), StepSeed()]
+        self.trainer_defaults["callbacks"] = own
         configured = self._get(self.config_init, "trainer")["logger"]
         loggers = configured if isinstance(configured, list) else [configured]
         extra = [logger for logger in loggers if logger not in (None, True, False)]
         self.csv = CSVLogger(self.root)
-        return super().instantiate_trainer(**kwargs, logger=[self.csv, *extra])
+        trainer = super().instantiate_trainer(**kwargs, logger=[self.csv, *extra], plugins=self._plugins())
+        callbacks = callbacks_of(trainer)
+        last = next(one for one in callbacks if isinstance(one, LastCheckpoint))
+        first = [*own, last]  # before the user's: one that averages weights changes them when training ends
+        callbacks[:] = first + [one for one in callbacks if one not in first]
+        last.stop = self.stop
+        launcher = trainer.strategy.launcher
+        if isinstance(launcher, _MultiProcessingLauncher):
+            self.stop.forward = launcher.kill
+        return trainer
+
+    def _plugins(self) -> list[Any]:
+        """The configured plugins, and one that writes checkpoints whole; sharding strategies write their own."""
+        configured = self._get(self.config_init, "trainer")
+        plugins, strategy = configured["plugins"] or [], configured["strategy"]
+        plugins = plugins if isinstance(plugins, list) else [plugins]
+        name = (strategy if isinstance(strategy, str) else type(strategy).__name__).lower()
+        own_io = any(isinstance(one, CheckpointIO) for one in plugins) or name.startswith(SHARDING)
+        return plugins if own_io else [*plugins, AtomicCheckpointIO()]
 
     def after_instantiate_classes(self) -> None:
         chosen = (self._get(self.config, key) for key in ("optimizer", "lr_scheduler"))
@@ -171,9 +218,13 @@ class RunCommand(LightningCLI):
                 self.csv.truncate_after(checkpoint["global_step"] - 1)
             else:
                 self.datamodule.spec = spec
+        elif self.subcommand == "fit":
+            self.csv.truncate_after(-1)
 
     def after_fit(self) -> None:
-        print(f"run      {self.root}\nfigures  {self.root / 'figures'}\nbest     {self.root / 'checkpoints/best.ckpt'}")
+        if self.trainer.is_global_zero:
+            print(f"run      {self.root}\nfigures  {self.root / 'figures'}")
+            print(f"best     {self.root / 'checkpoints/best.ckpt'}")
 
 
 def default_root(options: Namespace) -> Path:
@@ -196,18 +247,25 @@ def check_writable(root: Path) -> None:
         ) from error
 
 
-def read_checkpoint(path: str) -> dict[str, Any]:
-    """A checkpoint's contents: tensors and plain values only, nothing that could run code.
+def lock_run(root: Path, patience: float = 10.0) -> BinaryIO | None:
+    """Hold the run's folder for this process, as long as the file returned is open; None on processes beside the first.
+
+    The system gives the folder free when the process ends, however it ends.
 
     Raises:
-        CheckpointError: the file is broken, or holds anything else.
+        ConfigError: another process trains in it.
     """
-    try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path} holds more than tensors and plain values, or is no checkpoint: it was not loaded"
-        ) from error
-    except Exception as error:  # what torch raises for garbage depends on its bytes
-        raise CheckpointError(f"{path} is not a whole checkpoint: take another, such as last.ckpt") from error
-    return checkpoint
+    if rank_zero_only.rank:  # type: ignore[attr-defined]  # a function's attribute
+        return None
+    file, until = (root / ".lock").open("ab"), time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return file
+        except BlockingIOError:  # the other processes of a run that was killed take a moment to end
+            if time.monotonic() > until:
+                raise ConfigError(
+                    f"another process is training in {root}: wait for it, or choose another folder with "
+                    "--trainer.default_root_dir"
+                ) from None
+            time.sleep(0.1)

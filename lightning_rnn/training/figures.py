@@ -104,11 +104,12 @@ class LearningCurves(AfterEpoch, FigureCallback):
     def state_dict(self) -> dict[str, Any]:
         """The history up to now, the epoch that just ended included."""
         self.flush()
-        return {"history": {name: dict(values) for name, values in self.history.items()}}
+        return {"history": {name: dict(values) for name, values in self.history.items()}, **super().state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a checkpoint's history."""
         self.history = {name: dict(values) for name, values in state_dict["history"].items()}
+        super().load_state_dict(state_dict)
 
 
 class EvaluationFigure(FigureCallback, Generic[S]):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import pytorch_lightning as pl
 import torch.distributed as dist
 from pytorch_lightning.trainer.states import TrainerFn
 
+from lightning_rnn.data.disk import replace
 from lightning_rnn.data.module import SequenceDataModule
 from lightning_rnn.errors import DataError
 
@@ -36,12 +38,13 @@ def gather_to_rank_zero(value: T) -> list[T]:
     return [item for item in values if item is not None] if root else []
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file that is whole or absent, and make its folder.
+def write_atomically(path: Path, write: Callable[[BinaryIO], object], keep: Path | None = None) -> None:
+    """Write a file that is whole or absent, also after a power cut, and make its folder.
 
     Args:
         path: the file; what was there before stays until the new one is whole.
         write: gets the open binary file.
+        keep: where what was there before is kept; None does not keep it.
 
     Raises:
         DataError: it cannot be written there.
@@ -58,7 +61,9 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             write(file)
-        os.replace(temporary, path)
+        if keep is not None and path.exists():
+            _keep(path, keep)
+        replace(temporary, path)
     except OSError as error:
         raise DataError(
             f"cannot write {path}: {error.strerror or error}; free or unlock that folder, or choose another with "
@@ -69,10 +74,29 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def _keep(path: Path, kept: Path) -> None:
+    """Give a file a second name, so that there is always one of the first."""
+    second = kept.with_name(f".{kept.name}.{os.getpid()}.tmp")
+    try:
+        try:
+            os.link(path, second)
+        except OSError:  # a file system without links, such as FAT or some network drives
+            shutil.copyfile(path, second)
+        os.replace(second, kept)
+    finally:
+        second.unlink(missing_ok=True)
+
+
 def datamodule_of(trainer: pl.Trainer) -> SequenceDataModule | None:
     """The trainer's datamodule, where it is one of ours."""
     datamodule = trainer.datamodule  # type: ignore[attr-defined]  # the trainer's data connector sets it
     return datamodule if isinstance(datamodule, SequenceDataModule) else None
+
+
+def callbacks_of(trainer: pl.Trainer) -> list[pl.Callback]:
+    """The trainer's callbacks, in the order in which they are called; a change of the list is one of the trainer's."""
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # its connector sets it
+    return callbacks
 
 
 def is_validate(trainer: pl.Trainer) -> bool:
@@ -109,6 +133,14 @@ class AfterEpoch(pl.Callback, ABC):
             validated, self._validated = self._validated, {}
             metrics = {**values_of(trainer, "train_"), **validated}
             self.after_epoch(trainer, self._epoch, metrics)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The validation metrics of the epoch that runs."""
+        return {"validated": dict(self._validated)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there."""
+        self._validated = dict(state_dict["validated"])
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.sanity_checking:

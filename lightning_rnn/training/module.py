@@ -12,13 +12,16 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.cli import ReduceLROnPlateau, instantiate_class
 from torch import Tensor, nn
-from torchmetrics import MeanMetric, MetricCollection
+from torch.utils import _pytree as pytree
+from torchmetrics import MeanMetric, Metric, MetricCollection
 
 from lightning_rnn.data.module import DataSpec, SequenceDataModule
 from lightning_rnn.errors import CheckpointError, ConfigError
 from lightning_rnn.layers.cell import first_tensor
 from lightning_rnn.layers.sequence import SequenceLayer
-from lightning_rnn.training.hooks import datamodule_of
+from lightning_rnn.training.carry import Carry, from_plain, share_out, to_plain
+from lightning_rnn.training.hooks import datamodule_of, gather_to_rank_zero
+from lightning_rnn.training.running_metrics import counted, restore
 from lightning_rnn.types import Nest, SequenceBatch
 
 log = logging.getLogger(__name__)
@@ -63,6 +66,8 @@ class SequenceModule(pl.LightningModule, ABC):
         self.spec: DataSpec | None = None
         self.losses = nn.ModuleDict({f"{stage}_stage": MeanMetric() for stage in get_args(Stage)})
         self.metrics = nn.ModuleDict()
+        self.carries = {True: Carry(), False: Carry()}  # in training, and elsewhere
+        self._processes: list[dict[str, Any]] = []  # what each had counted and carried, in the checkpoint to go on from
         self._optimizer: dict[str, Any] = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3}}
         self._lr_scheduler: dict[str, Any] | None = None
 
@@ -104,11 +109,32 @@ class SequenceModule(pl.LightningModule, ABC):
 
     def on_fit_start(self) -> None:
         """Log the network's size, and with the first batch the engine that each recurrent layer runs on."""
+        if not self.trainer.is_global_zero:
+            return
         count = sum(parameter.numel() for parameter in self.network.parameters())
         log.info("network: %s, %s parameters", type(self.network).__name__, f"{count:,}")
         for name, layer in self.network.named_modules():
             if isinstance(layer, SequenceLayer):
                 log_engine_once(name, layer)
+
+    def on_train_start(self) -> None:
+        """Put back what was counted and carried when the checkpoint was written."""
+        processes, self._processes = self._processes, []
+        if processes:
+            rank, world = self.trainer.global_rank, self.trainer.world_size
+            restore(self._running, [one["counted"] for one in processes], rank, world)
+            carried = share_out([from_plain(one["carried"]) for one in processes], rank, world)
+            self.carries[True].state = pytree.tree_map_only(Tensor, lambda t: t.to(self.device), carried)
+
+    @property
+    def carry(self) -> Carry:
+        """The state carried from batch to batch of streams; validation does not disturb training's."""
+        return self.carries[self.training]
+
+    @property
+    def _running(self) -> list[Metric]:
+        """The metrics of the training epoch that runs."""
+        return [self._loss("train"), *self._metrics("train").values()]
 
     # Steps: one way for all stages.
 
@@ -217,7 +243,14 @@ class SequenceModule(pl.LightningModule, ABC):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         assert self.spec is not None
-        checkpoint[CHECKPOINT_KEY] = {"format": FORMAT_VERSION, "task": self.task, "spec": self.spec.to_dict()}
+        checkpoint[CHECKPOINT_KEY] = {
+            "format": FORMAT_VERSION,
+            "task": self.task,
+            "spec": self.spec.to_dict(),
+            "processes": gather_to_rank_zero(
+                {"counted": counted(self._running), "carried": to_plain(self.carries[True].state)}
+            ),
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Compare with what the checkpoint holds, and build the network where it is not yet built.
@@ -237,6 +270,7 @@ class SequenceModule(pl.LightningModule, ABC):
         self.spec = spec
         self.configure_model()
         self._check_shapes(checkpoint["state_dict"])
+        self._processes = checkpoint[CHECKPOINT_KEY].get("processes", [])
 
     @classmethod
     def read_spec(cls, checkpoint: Mapping[str, Any]) -> DataSpec:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import logging
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from matplotlib.axes import Axes
@@ -18,13 +17,15 @@ from lightning_rnn.data import (
     Digits,
     Examples,
     Ragged,
-    SentencePieceTokenizer,
     SequenceDataModule,
     SequenceDataset,
     Source,
 )
 from lightning_rnn.data.module import Split
+from lightning_rnn.data.sampled import SampledText
+from lightning_rnn.data.sentencepiece import SentencePieceTokenizer, check_sampling
 from lightning_rnn.data.splitting import stratified_split
+from lightning_rnn.data.tokenizer import Kind, Tokenizer, train_tokenizer
 from lightning_rnn.errors import DataError, require
 from lightning_rnn.layers.series import profile_of, spread_of
 
@@ -52,7 +53,7 @@ class ClassificationSpec(DataSpec):
         std: the same for the standard deviation.
         profile: training mean at each step, where all training series have one length.
         spread: how far differences and residuals go, see :func:`lightning_rnn.layers.series.spread_of`.
-        tokenizer: the SentencePiece model, base64; None for series.
+        tokenizer: the whole of it, see :meth:`Tokenizer.to_dict`; None for series.
     """
 
     kind: Literal["series", "text"] = "series"
@@ -64,12 +65,12 @@ class ClassificationSpec(DataSpec):
     std: list[float] | None = None
     profile: list[list[float]] = field(default_factory=list)
     spread: list[list[float]] = field(default_factory=list)
-    tokenizer: str | None = None
+    tokenizer: dict[str, Any] | None = None
 
-    def load_tokenizer(self) -> SentencePieceTokenizer:
+    def load_tokenizer(self) -> Tokenizer:
         """The tokenizer of a text spec."""
         assert self.tokenizer is not None
-        return SentencePieceTokenizer(base64.b64decode(self.tokenizer))
+        return Tokenizer.from_dict(self.tokenizer)
 
 
 class ClassificationData(SequenceDataModule):
@@ -80,9 +81,13 @@ class ClassificationData(SequenceDataModule):
         val_fraction: share of the training part that becomes the validation part, stratified, where the source has
             none of its own; 0 trains on all of it, without validation.
         split_seed: of that share.
-        vocab_size: tokens, for text.
-        tokenizer: SentencePiece model type, trained on the training part alone.
+        vocab_size: tokens, for text; at most so many with ``word``, ``char``, ``characters`` and ``words``.
+        tokenizer: how text is cut, trained on the training part alone: SentencePiece's ``unigram``, ``bpe``, ``word``
+            and ``char``, or plain ``characters``, ``words`` (between white space) and ``bytes``.
         lower: whether text is lower-cased.
+        min_count: how often a word or a character must be there to become a token (``words``, ``characters``).
+        sampling: cuts the training texts anew in each epoch; 0 does not. With ``unigram`` the power of a segmentation's
+            probability (0.1 to 0.5: the smaller, the more varied), with ``bpe`` the share of merges left out (0.1).
         max_length: longer rows are cut (text) to this many tokens; None keeps all.
         baselines: whether `test` measures majority and bag of n-grams (text) or nearest neighbor (series) as well.
         batch_size: rows per batch and process; the last two batches of an epoch share what is left.
@@ -91,6 +96,8 @@ class ClassificationData(SequenceDataModule):
         min_batches: a training epoch has at least this many batches: small parts are gone through several times.
         num_workers: processes that fetch batches; 0 is the main one.
         seed: of the order of batches.
+        max_tokens: tokens or steps per batch and process, padding counted, at most (four times as many in validation,
+            test and predict); None is no bound. Raise ``batch_size`` with it, the lower of both holds.
 
     Example:
         >>> data = ClassificationData(batch_size=8)
@@ -108,8 +115,10 @@ class ClassificationData(SequenceDataModule):
         val_fraction: float = 0.1,
         split_seed: int = 0,
         vocab_size: int = 8000,
-        tokenizer: Literal["unigram", "bpe", "word", "char"] = "unigram",
+        tokenizer: Kind = "unigram",
         lower: bool = False,
+        min_count: int = 1,
+        sampling: float = 0.0,
         max_length: int | None = None,
         baselines: bool = True,
         batch_size: int = 32,
@@ -118,15 +127,18 @@ class ClassificationData(SequenceDataModule):
         min_batches: int = 1,
         num_workers: int = 0,
         seed: int = 0,
+        max_tokens: int | None = None,
     ) -> None:
-        super().__init__(batch_size, eval_batch_size, bucketing, min_batches, num_workers, seed)
+        super().__init__(batch_size, eval_batch_size, bucketing, min_batches, num_workers, seed, max_tokens)
         require(0 <= val_fraction < 1, f"data.val_fraction must be in [0, 1), got {val_fraction}")
         require(vocab_size >= 8, f"data.vocab_size must be at least 8, got {vocab_size}")
         require(max_length is None or max_length >= 1, f"data.max_length must be at least 1, got {max_length}")
+        if sampling:
+            check_sampling(tokenizer, sampling)
         self.source = source or Digits()
         self.val_fraction, self.split_seed = val_fraction, split_seed
         self.vocab_size, self.tokenizer, self.lower, self.max_length = vocab_size, tokenizer, lower, max_length
-        self.baselines = baselines
+        self.min_count, self.sampling, self.baselines = min_count, sampling, baselines
 
     def prepare_data(self) -> None:
         """Download what is absent."""
@@ -139,7 +151,7 @@ class ClassificationData(SequenceDataModule):
             self._hold_out(examples)
             if self.spec is None:
                 self.spec = self._describe(examples["train"])
-        return {name: self._encode(part) for name, part in examples.items()}
+        return {name: self._encode(name, part) for name, part in examples.items()}
 
     def _hold_out(self, examples: dict[Split, Examples]) -> None:
         """Take the validation part out of the training part, unless the source has one."""
@@ -166,13 +178,12 @@ class ClassificationData(SequenceDataModule):
         counts = [train.labels.count(name) for name in names]
         if isinstance(train.inputs, Ragged):
             return _describe_series(train.inputs, names, counts)
-        tokenizer = SentencePieceTokenizer.train(train.inputs, self.vocab_size, self.tokenizer, lower=self.lower)
-        log.info("tokenizer: SentencePiece %s, %d tokens, of the training part", self.tokenizer, tokenizer.vocab_size)
+        tokenizer = train_tokenizer(train.inputs, self.tokenizer, self.vocab_size, self.lower, self.min_count)
+        log.info("tokenizer: %s, %d tokens, of the training part", self.tokenizer, tokenizer.vocab_size)
         longest = int(tokenizer.encode(train.inputs).lengths.max())
-        model = base64.b64encode(tokenizer.model).decode()
-        return ClassificationSpec("text", tokenizer.vocab_size, names, counts, longest, tokenizer=model)
+        return ClassificationSpec("text", tokenizer.vocab_size, names, counts, longest, tokenizer=tokenizer.to_dict())
 
-    def _encode(self, part: Examples) -> SequenceDataset:
+    def _encode(self, name: Split, part: Examples) -> SequenceDataset:
         """Texts to token ids, labels to class numbers."""
         assert self.spec is not None
         kind = "series" if isinstance(part.inputs, Ragged) else "text"
@@ -184,7 +195,19 @@ class ClassificationData(SequenceDataModule):
             raise DataError(f"{part.origin}: series of {width} features, the training part has {self.spec.features}")
         if self.max_length is not None:
             inputs = inputs.cut(self.max_length)
-        return SequenceDataset(inputs, _targets(part, self.spec.class_names), part.ids)
+        drawn = self._sampled(part) if name == "train" else None
+        return SequenceDataset(inputs, _targets(part, self.spec.class_names), part.ids, drawn)
+
+    def _sampled(self, part: Examples) -> SampledText | None:
+        """The training texts as they are cut in each epoch, where that is asked for."""
+        assert self.spec is not None
+        if not self.sampling:
+            return None
+        require(not isinstance(part.inputs, Ragged), "data.sampling is for text, the data are series")
+        tokenizer = self.spec.load_tokenizer()
+        check_sampling(tokenizer.kind, self.sampling)
+        assert isinstance(tokenizer, SentencePieceTokenizer) and isinstance(part.inputs, list)
+        return SampledText(part.inputs, tokenizer, self.sampling, self.seed, self.max_length)
 
     def draw(self, axes: Axes, split: Split, row: int) -> None:
         """An image's rows, a text's words, or a series' lines."""

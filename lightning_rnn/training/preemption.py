@@ -1,0 +1,76 @@
+"""A cluster's signal to stop: noted at once, obeyed where nothing is lost, and told by the exit code 75."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+log = logging.getLogger(__name__)
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: try again
+
+
+class Preempted(SystemExit):
+    """The run was asked to stop, and stopped where it can go on. Exit code 75."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__()
+        self.code: int = EXIT_CODE
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class StopSignal:
+    """Notes SIGTERM and SIGUSR1.
+
+    Until :meth:`wait_for_batches` a signal ends the process at once: nothing was trained that could be lost. After it,
+    a signal is only noted: a handler that saved there could find the weights, or another process, in mid-step.
+
+    Example:
+        >>> stop = StopSignal()
+        >>> stop.install()
+        >>> stop.wait_for_batches()
+        >>> signal.raise_signal(signal.SIGUSR1)
+        >>> stop.received
+        <Signals.SIGUSR1: 10>
+        >>> stop.restore()
+    """
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+        self.forward: Callable[[int], object] | None = None
+        self._at_once = True
+        self._before: dict[signal.Signals, Any] = {}
+
+    def install(self) -> None:
+        """Take the signals, from whoever has them now. Outside of the main thread, where Python has none, nothing."""
+        if threading.current_thread() is not threading.main_thread():
+            log.warning("signals are not watched: training does not run in the main thread")
+            return
+        for number in SIGNALS:
+            before = signal.signal(number, self._note)
+            self._before.setdefault(number, before)
+
+    def wait_for_batches(self) -> None:
+        """From now on only note a signal; also where another library took the signals meanwhile."""
+        self._at_once = False
+        self.install()
+
+    def restore(self) -> None:
+        """Give the signals back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before, self._at_once = {}, True
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.received = signal.Signals(number)
+        if self.forward is not None:  # the processes that train are children of this one
+            self.forward(number)
+        elif self._at_once:
+            raise Preempted(f"stopped by {self.received.name} before training: run again with --ckpt_path last")
