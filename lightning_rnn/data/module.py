@@ -61,7 +61,8 @@ class SequenceLoader(DataLoader[SequenceBatch]):
     def __iter__(self) -> Iterator[SequenceBatch]:  # type: ignore[override]  # torch types its private iterator
         self.handed_out = self.batch_sampler.start
         self.dataset.set_epoch(self.batch_sampler.epoch)
-        for batch in super().__iter__():
+        direct = self.num_workers == 0 and not self.pin_memory  # without what a DataLoader does around each batch
+        for batch in map(self.dataset.__getitems__, self.batch_sampler) if direct else super().__iter__():
             self.handed_out += 1
             yield batch
         self.handed_out = 0

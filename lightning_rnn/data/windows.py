@@ -169,7 +169,7 @@ class Windows(SplitData):
         return self.__getitems__([row])
 
     def __getitems__(self, keys: list[int]) -> SequenceBatch:
-        index = torch.as_tensor(keys, dtype=torch.int64)
+        index = torch.from_numpy(np.asarray(keys, dtype=np.int64))
         series, end = self.position(index)
         low, high = self.inputs.offsets[series], self.inputs.offsets[series + 1]
         inputs, mask = spans(self.inputs.values, low + end - self.lookback, low, high, self.lookback)

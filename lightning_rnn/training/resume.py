@@ -32,7 +32,7 @@ class StepSeed(pl.Callback):
     """Makes all random numbers of a training step a function of (seed, epoch, batch, process).
 
     So a resumed run draws what the run that was never stopped drew, and neither validation nor the number of workers
-    changes training. Seeds torch on all devices, numpy and ``random``.
+    changes training. Seeds torch on the CPU and the module's device, numpy and ``random``.
 
     Args:
         seed: None is that of ``seed_everything``, or 0.
@@ -52,7 +52,9 @@ class StepSeed(pl.Callback):
         seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if self.seed is None else self.seed
         key = np.random.SeedSequence((seed, trainer.current_epoch, batch_idx, trainer.global_rank))
         word = int(key.generate_state(1, np.uint64)[0])
-        torch.manual_seed(word >> 1)
+        torch.default_generator.manual_seed(word >> 1)  # torch.manual_seed takes a millisecond for devices not there
+        if (device := pl_module.device).type != "cpu":
+            getattr(torch, device.type).manual_seed(word >> 1)
         np.random.seed(word & 0xFFFFFFFF)
         random.seed(word)
 
