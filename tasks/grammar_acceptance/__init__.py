@@ -1,0 +1,1 @@
+"""Accepting and predicting the strings of exact grammars, and the long-dependency problems."""
