@@ -200,7 +200,9 @@ class SequenceClassifier(SequenceModule):
 
     def build_metrics(self, spec: ClassificationSpec, stage: Stage) -> MetricCollection:  # type: ignore[override]
         classes = len(spec.class_names)
-        metrics: dict[str, Metric | MetricCollection] = {"accuracy": MulticlassAccuracy(classes, average="micro")}
+        metrics: dict[str, Metric | MetricCollection] = {
+            "accuracy": MulticlassAccuracy(classes, average="micro", validate_args=False)
+        }
         if stage != "train":
             metrics["f1"] = MulticlassF1Score(classes, average="macro")
             metrics["auroc"] = MulticlassAUROC(classes)
