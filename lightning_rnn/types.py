@@ -105,6 +105,14 @@ class SequenceBatch:
     def __post_init__(self) -> None:
         if self.lengths is not None and self.mask is not None:
             raise ValueError("SequenceBatch takes lengths or mask, not both")
+        if not isinstance(self.inputs, Tensor):
+            return
+        for name, given, axes in (("lengths", self.lengths, 1), ("mask", self.mask, 2)):
+            if given is not None and given.shape != self.inputs.shape[:axes]:
+                raise ValueError(
+                    f"SequenceBatch: {name} {list(given.shape)} for inputs {list(self.inputs.shape)}: give "
+                    f"{list(self.inputs.shape[:axes])}"
+                )
 
     def __len__(self) -> int:
         leaves = [leaf for leaf in pytree.tree_leaves(self.inputs) if isinstance(leaf, Tensor)]

@@ -101,7 +101,9 @@ def test_where_all_are_broken_all_are_named(tmp_path: Path) -> None:
         newest_good(tmp_path)
 
 
-def test_none_is_none(tmp_path: Path) -> None:
+def test_without_a_last_one_there_is_none(tmp_path: Path) -> None:
+    assert newest_good(tmp_path) is None
+    AtomicCheckpointIO().save_checkpoint(state(9), tmp_path / BEST)  # by a validation, before the first last.ckpt
     assert newest_good(tmp_path) is None
 
 

@@ -38,3 +38,18 @@ def test_own_cell_of_the_layers_page() -> None:
 def test_options_of_the_layers_page() -> None:
     (code,) = [block for block in blocks("docs/layers.md") if "LSTM(\n" in block]
     exec(code, {})
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+def test_going_on_in_python_of_the_resume_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tasks.sequence_classification import ClassificationData, SequenceClassifier
+
+    monkeypatch.chdir(tmp_path)
+    (code,) = [block for block in blocks("docs/resume.md") if "newest_good" in block]
+    code = code.replace(
+        "pl.Trainer(", "pl.Trainer(max_epochs=1, limit_train_batches=2, limit_val_batches=1, logger=False,"
+    )
+    before = "import pytorch_lightning as pl\nfrom pathlib import Path\n"
+    for _ in range(2):
+        exec(before + code, {"model": SequenceClassifier(hidden_size=4), "data": ClassificationData()})
+    assert (tmp_path / "runs/mine/checkpoints/last.ckpt").is_file()

@@ -35,6 +35,14 @@ class DataSpec:
         """Plain values, as stored in a checkpoint."""
         return asdict(self)
 
+    def check(self, batch: SequenceBatch) -> None:
+        """Whether a batch, still on the CPU, is such data; here all are. See :mod:`lightning_rnn.data.checks`.
+
+        Raises:
+            DataError: it is not.
+        """
+        return
+
 
 class BatchOrder(Protocol):
     """What orders the batches of a split: a function of (seed, epoch), see :class:`BucketBatchSampler`."""
@@ -151,7 +159,7 @@ class SequenceDataModule(pl.LightningDataModule, ABC):
         if name not in self._splits:
             raise DataError(f"{type(self).__name__}: the data has no {name} part, only {', '.join(self._splits)}")
         if not len(self._splits[name]):
-            raise DataError(f"{type(self).__name__}: the {name} part has no rows")
+            raise DataError(f"{type(self).__name__}: the {name} part has no rows: give it some, or leave that part out")
         return self._splits[name]
 
     def setup(self, stage: str) -> None:
@@ -225,6 +233,11 @@ class SequenceDataModule(pl.LightningDataModule, ABC):
 
     def predict_dataloader(self) -> SequenceLoader:
         return self._loader("predict")
+
+    def on_before_batch_transfer(self, batch: SequenceBatch, dataloader_idx: int) -> SequenceBatch:
+        if self.spec is not None:
+            self.spec.check(batch)
+        return batch
 
     def state_dict(self) -> dict[str, Any]:
         """Where training stands, and of what: epoch, batch, and what the order of batches depends on."""

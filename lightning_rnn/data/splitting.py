@@ -1,15 +1,21 @@
-"""Cutting a set in two with the same mix of classes on both sides."""
+"""Cutting a set in two with the same mix of classes on both sides, and rows that are on both."""
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_rnn.data.ragged import Ragged
+from lightning_rnn.data.source import Examples
 from lightning_rnn.errors import require
+
+log = logging.getLogger(__name__)
 
 
 def _share(rows: int, fraction: float) -> int:
@@ -48,3 +54,35 @@ def stratified_split(labels: Sequence[str], fraction: float, seed: int = 0) -> t
         rows = random.permutation(np.flatnonzero(names == name))
         in_part[rows[: _share(len(rows), fraction)]] = True
     return torch.from_numpy(np.flatnonzero(~in_part)), torch.from_numpy(np.flatnonzero(in_part))
+
+
+def shared_rows(one: Examples, other: Examples) -> int:
+    """How many rows of ``other`` are in ``one`` too, whatever their labels.
+
+    Example:
+        >>> shared_rows(Examples(["a", "b"], None, "x.csv"), Examples(["b", "c", "b"], None, "y.csv"))
+        2
+    """
+    there = set(_keys(one))
+    return sum(key in there for key in _keys(other))
+
+
+def warn_of_shared(train: Examples, val: Examples) -> None:
+    """Log how many rows of a validation part are training rows too, where there are any."""
+    if shared := shared_rows(train, val):
+        log.warning(
+            "%s: %d of %d validation rows are training rows too (%s): metrics on them say little",
+            val.origin,
+            shared,
+            len(val),
+            train.origin,
+        )
+
+
+def _keys(examples: Examples) -> Iterator[str | bytes]:
+    rows = examples.inputs
+    if not isinstance(rows, Ragged):
+        yield from rows
+        return
+    for row in range(len(rows)):
+        yield hashlib.blake2b(rows[row].numpy().tobytes(), digest_size=16).digest()

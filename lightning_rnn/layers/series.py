@@ -146,7 +146,7 @@ class Frames(nn.Module):
         """``[B, T, D]`` → ``[B, frames, window, D]``."""
         count = -(-x.shape[1] // self.hop)
         left = (self.window - self.hop) // 2
-        right = max(0, (count - 1) * self.hop + self.window - left - x.shape[1])
+        right = max(0, max(count - 1, 0) * self.hop + self.window - left - x.shape[1])
         padded = nn.functional.pad(x, (0, 0, left, right))
         return padded.unfold(1, self.window, self.hop)[:, :count].transpose(2, 3)
 

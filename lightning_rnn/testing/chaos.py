@@ -14,6 +14,7 @@ import random
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,6 +111,8 @@ def _be_the_run(argv: list[str], root: Path, sabotage: Callable[[], object] | No
         if sabotage is not None:
             sabotage()
         code = main(argv)
+    except BaseException:  # nobody is above to print it
+        traceback.print_exc()
     finally:
         os._exit(code)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -15,8 +15,10 @@ from torch.nn import functional as F
 
 from lightning_rnn import plugins
 from lightning_rnn.data.module import SequenceDataModule
+from lightning_rnn.training.checkpoints import LAST, AtomicCheckpointIO, read_checkpoint
 from lightning_rnn.training.module import Rows, SequenceModule
 from lightning_rnn.training.predictions import PredictionWriter
+from lightning_rnn.training.resume import LastCheckpoint, StepSeed
 from lightning_rnn.types import SequenceBatch
 
 ROWS = 6  # rows of the validation part that the properties are checked on
@@ -27,7 +29,8 @@ def check_task(name: str) -> None:
 
     Every constructor argument has a type and a default; it trains; padding, the order of a batch and its size change
     no prediction and no loss; a checkpoint loads as plain values and predicts the same; predictions are joined by id;
-    the order of batches is a function of (seed, epoch) and goes on where it stopped.
+    the order of batches is a function of (seed, epoch) and goes on where it stopped; a run that is stopped and resumed
+    has the weights of the run that was not.
 
     Args:
         name: as in the entry point.
@@ -54,6 +57,7 @@ def check_task(name: str) -> None:
         check_checkpoint(trainer, module, data, Path(folder))
         check_predictions(trainer, module, data, Path(folder))
         check_order(task.datamodule)
+        check_resume(task, Path(folder))
 
 
 def check_constructor(cls: type) -> None:
@@ -126,6 +130,38 @@ def check_order(datamodule: type[SequenceDataModule]) -> None:
     )
 
 
+class _Stopped(Exception):
+    pass
+
+
+class _StopAt(pl.Callback):
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: object) -> None:
+        if trainer.global_step == self.step:
+            raise _Stopped
+
+
+def check_resume(task: plugins.Task, folder: Path) -> None:
+    """A run that is stopped after two steps and goes on from its last checkpoint ends with the same weights."""
+
+    def run(name: str, *callbacks: pl.Callback, resume: bool = False) -> Path:
+        torch.manual_seed(0)
+        last = folder / name / "checkpoints" / LAST
+        saved = [*callbacks, LastCheckpoint(every_n_steps=1), StepSeed(0)]
+        trainer = _trainer(folder / name, max_steps=4, callbacks=saved)
+        trainer.fit(task.module(), datamodule=task.datamodule(), ckpt_path=last if resume else None)
+        return last
+
+    whole = read_checkpoint(run("whole"))
+    with suppress(_Stopped):
+        run("stopped", _StopAt(2))
+    resumed = read_checkpoint(run("stopped", resume=True))
+    for name, value in whole["state_dict"].items():
+        assert torch.equal(resumed["state_dict"][name], value), f"a resumed run ends with other weights: {name}"
+
+
 def _trainer(folder: Path, max_steps: int = -1, callbacks: list[pl.Callback] | None = None) -> pl.Trainer:
     return pl.Trainer(
         default_root_dir=folder,
@@ -135,6 +171,7 @@ def _trainer(folder: Path, max_steps: int = -1, callbacks: list[pl.Callback] | N
         limit_val_batches=2,
         logger=False,
         callbacks=callbacks,
+        plugins=[AtomicCheckpointIO()],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -8,6 +8,8 @@ from typing import Any
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from lightning_rnn.errors import DataError
+from lightning_rnn.layers.cell import first_tensor
 from lightning_rnn.types import LSTMState, SequenceBatch, State
 
 
@@ -31,10 +33,19 @@ class Carry:
         self.state: State | None = None
 
     def take(self, batch: SequenceBatch) -> State | None:
-        """The state that the batch begins with, zero in rows that begin a stream; None where all do."""
+        """The state that the batch begins with, zero in rows that begin a stream; None where all do.
+
+        Raises:
+            DataError: the batch before had another number of rows.
+        """
         if self.state is None or batch.starts is None or bool(batch.starts.all()):
             return None
-        begins = batch.starts
+        begins, rows = batch.starts, first_tensor(self.state).shape[0]
+        if rows != len(begins):
+            raise DataError(
+                f"a batch of {len(begins)} rows goes on from one of {rows}: give all batches of an epoch the same "
+                "number of rows, as StreamBatchSampler does"
+            )
         state: State = pytree.tree_map_only(
             Tensor, lambda t: t.masked_fill(begins.view(-1, *(1,) * (t.ndim - 1)), 0), self.state
         )

@@ -66,12 +66,15 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 def newest_good(folder: Path) -> Path | None:
     """The checkpoint that a run goes on from; None where there is none yet.
 
-    ``last.ckpt``, unless it is broken: then the furthest of the others, and a warning names what was passed over.
+    ``last.ckpt``, unless it is broken: then the furthest of the others, and a warning names what was passed over. A run
+    that was stopped before its first ``last.ckpt`` begins anew.
 
     Raises:
         CheckpointError: there are some, and all are broken.
     """
     steps, broken = dict[Path, int](), list[CheckpointError]()
+    if not any((folder / name).is_file() for name in (LAST, PREVIOUS)):
+        return None
     for path in (folder / name for name in (LAST, PREVIOUS, BEST)):
         if path.is_file():
             try:
@@ -82,8 +85,6 @@ def newest_good(folder: Path) -> Path | None:
             return path
     if broken and not steps:
         raise CheckpointError("; ".join(map(str, broken)))
-    if not steps:
-        return None
     chosen = max(steps, key=lambda path: steps[path])
     for why in broken:
         log.warning("%s: passed over, going on from %s, step %d", why, chosen, steps[chosen])

@@ -6,6 +6,7 @@ import fcntl
 import logging
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
@@ -21,14 +22,16 @@ from torch.multiprocessing.spawn import ProcessExitedException
 
 from lightning_rnn import __version__
 from lightning_rnn.data.module import SequenceDataModule
-from lightning_rnn.errors import CheckpointError, ConfigError, DataError, UserError
+from lightning_rnn.errors import CheckpointError, ConfigError, DataError, UserError, require
 from lightning_rnn.runtime import may_tune, tune_cpu
 from lightning_rnn.training.checkpoints import AtomicCheckpointIO, newest_good, read_checkpoint, remove_litter
+from lightning_rnn.training.config_files import MODE, undecodable
 from lightning_rnn.training.console import progress_bar
 from lightning_rnn.training.hooks import callbacks_of
 from lightning_rnn.training.loggers import CSVLogger
 from lightning_rnn.training.messages import one_sentence, suggestion
 from lightning_rnn.training.module import SequenceModule
+from lightning_rnn.training.monitors import KnownMonitors
 from lightning_rnn.training.non_finite import NonFinite
 from lightning_rnn.training.preemption import EXIT_CODE, Preempted, StopSignal
 from lightning_rnn.training.resume import LastCheckpoint, StepSeed
@@ -62,11 +65,13 @@ class Parser(LightningArgumentParser):
 
 
 class SaveRunConfig(SaveConfigCallback):
-    """Writes config.yaml when a run begins, not when it is tested."""
+    """Writes config.yaml when training begins: not when a run is tested, nor when the one to resume is another's."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if stage == "fit":
-            super().setup(trainer, pl_module, stage)
+        return
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().setup(trainer, pl_module, "fit")
 
 
 class RunCommand(LightningCLI):
@@ -91,7 +96,12 @@ class RunCommand(LightningCLI):
                 save_config_kwargs={"overwrite": True},
                 trainer_defaults=dict(TRAINER_DEFAULTS),
                 seed_everything_default=0,
-                parser_kwargs={"allow_abbrev": False, "description": ABOUT, "version": __version__},
+                parser_kwargs={
+                    "allow_abbrev": False,
+                    "description": ABOUT,
+                    "parser_mode": MODE,
+                    "version": __version__,
+                },
                 parser_class=Parser,
                 subclass_mode_model=True,
                 subclass_mode_data=True,
@@ -101,6 +111,10 @@ class RunCommand(LightningCLI):
             )
         except MisconfigurationException as error:
             raise ConfigError(" ".join(str(error).split())) from error
+        except UnicodeDecodeError as error:
+            if (fault := undecodable(args)) is None:
+                raise
+            raise ConfigError(fault) from error
         except ProcessExitedException as error:  # of a strategy that starts processes itself
             if error.exit_code != EXIT_CODE:
                 raise
@@ -117,6 +131,15 @@ class RunCommand(LightningCLI):
         parser.add_lightning_class_args(LastCheckpoint, "last")
         parser.add_lightning_class_args(NonFinite, "non_finite")
         parser.set_defaults(CHECKPOINT_DEFAULTS)
+
+    def _set_seed(self) -> None:
+        """Lightning's, which knows no sentence for a seed that is out of range."""
+        seed = self.options.seed_everything
+        require(
+            isinstance(seed, bool) or seed is None or 0 <= seed < 2**32,
+            f"seed_everything must be from 0 to 2**32 - 1, got {seed}",
+        )
+        super()._set_seed()
 
     def _parse_ckpt_path(self) -> None:
         """Not Lightning's: it lets a checkpoint's options silently beat the command line's."""
@@ -146,6 +169,8 @@ class RunCommand(LightningCLI):
         if self.subcommand == "fit":
             self.lock = lock_run(self.root)
         self.options.ckpt_path = self._checkpoint(self.options.ckpt_path)
+        if self.subcommand == "fit" and self.options.ckpt_path is None:
+            refuse_stray(self.root)
         if self.subcommand in ("validate", "test"):  # a progress bar that draws leaves the table to Lightning
             self.options.verbose = self.options.verbose and sys.stdout.isatty()
         if self.subcommand == "predict":  # the writer has them
@@ -182,13 +207,16 @@ class RunCommand(LightningCLI):
         return str(path)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        own = [progress_bar(), *self.model.run_callbacks(), StepSeed()]
+        own = [progress_bar(), *self.model.run_callbacks(), StepSeed(), KnownMonitors()]
         self.trainer_defaults["callbacks"] = own
         configured = self._get(self.config_init, "trainer")["logger"]
         loggers = configured if isinstance(configured, list) else [configured]
         extra = [logger for logger in loggers if logger not in (None, True, False)]
         self.csv = CSVLogger(self.root)
-        trainer = super().instantiate_trainer(**kwargs, logger=[self.csv, *extra], plugins=self._plugins())
+        try:
+            trainer = super().instantiate_trainer(**kwargs, logger=[self.csv, *extra], plugins=self._plugins())
+        except RuntimeError as error:  # of options that do not go with this cluster
+            raise ConfigError(" ".join(str(error).split())) from error
         callbacks = callbacks_of(trainer)
         last = next(one for one in callbacks if isinstance(one, LastCheckpoint))
         first = [*own, last]  # before the user's: one that averages weights changes them when training ends
@@ -196,7 +224,7 @@ class RunCommand(LightningCLI):
         last.stop = self.stop
         launcher = trainer.strategy.launcher
         if isinstance(launcher, _MultiProcessingLauncher):
-            self.stop.forward = launcher.kill
+            self.stop.forward = partial(_hand_on, launcher)
         return trainer
 
     def _plugins(self) -> list[Any]:
@@ -247,6 +275,18 @@ def check_writable(root: Path) -> None:
         ) from error
 
 
+def refuse_stray(root: Path) -> None:
+    """Raise :class:`ConfigError` for a checkpoint that Lightning, under SLURM, would go on from without a word."""
+    stray = next(root.glob("hpc_ckpt_*"), None)
+    require(stray is None, f"{stray} is not of this run: move it away, or go on from it with --ckpt_path {stray}")
+
+
+def _hand_on(launcher: _MultiProcessingLauncher, number: int) -> bool:
+    """Send a signal to the processes that a launcher started; False where it has not yet started any."""
+    launcher.kill(number)
+    return bool(launcher.procs)
+
+
 def lock_run(root: Path, patience: float = 10.0) -> BinaryIO | None:
     """Hold the run's folder for this process, as long as the file returned is open; None on processes beside the first.
 
@@ -264,6 +304,7 @@ def lock_run(root: Path, patience: float = 10.0) -> BinaryIO | None:
             return file
         except BlockingIOError:  # the other processes of a run that was killed take a moment to end
             if time.monotonic() > until:
+                file.close()
                 raise ConfigError(
                     f"another process is training in {root}: wait for it, or choose another folder with "
                     "--trainer.default_root_dir"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
+import sys
 
 from jsonargparse import ArgumentParser
 
@@ -14,8 +15,9 @@ NOISE = (
     "Subtypes:",
     "Errors:",
     "Given value",
-    "- Expected a <class 'NoneType'>",
+    "Expected a <class 'NoneType'>",
 )
+LOADING = "Problems parsing config: "
 
 
 def one_sentence(message: str) -> str:
@@ -25,20 +27,25 @@ def one_sentence(message: str) -> str:
         >>> one_sentence("Parser key 'model':\n  Does not validate\n  - Problem with 'x':\n    No module")
         "Parser key 'model': Problem with 'x': No module"
     """
-    lines = [line.strip() for line in message.splitlines()]
-    return " ".join(line.removeprefix("- ") for line in lines if line and not line.startswith(NOISE))
+    lines = [line.strip().removeprefix("- ").removeprefix(LOADING) for line in message.splitlines()]
+    return " ".join(line for line in lines if line and not line.startswith(NOISE))
 
 
 def suggestion(message: str, parser: ArgumentParser) -> str:
     """``. Did you mean 'x'?`` for the unknown key that a parser's message quotes, or nothing."""
+    if absent := re.search(r"module '([\w.]+)' has no attribute '(\w+)'", message):
+        return _nearest(absent[2], dir(sys.modules[absent[1]])) if absent[1] in sys.modules else ""
     known = sorted(_known(parser))
     for quoted in re.findall(r"'([\w.]+)'|--([\w.]+)|: (\w+)$", message):
         key = next(part for part in quoted if part)
-        if key not in known and key.rpartition(".")[2] not in known:
-            near = difflib.get_close_matches(key.rpartition(".")[2], known, n=1, cutoff=0.75)
-            if near:
-                return f". Did you mean {near[0]!r}?"
+        if key not in known and (last := key.rpartition(".")[2]) not in known and (found := _nearest(last, known)):
+            return found
     return ""
+
+
+def _nearest(key: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.75)
+    return f". Did you mean {near[0]!r}?" if near else ""
 
 
 def _known(parser: ArgumentParser) -> set[str]:

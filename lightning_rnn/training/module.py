@@ -5,29 +5,28 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, get_args
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.cli import ReduceLROnPlateau, instantiate_class
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torchmetrics import MeanMetric, Metric, MetricCollection
 
 from lightning_rnn.data.module import DataSpec, SequenceDataModule
-from lightning_rnn.errors import CheckpointError, ConfigError
+from lightning_rnn.errors import CheckpointError, ConfigError, DataError
 from lightning_rnn.layers.cell import first_tensor
 from lightning_rnn.layers.sequence import SequenceLayer
 from lightning_rnn.training.carry import Carry, from_plain, share_out, to_plain
 from lightning_rnn.training.hooks import datamodule_of, gather_to_rank_zero
+from lightning_rnn.training.optimizers import configured
 from lightning_rnn.training.running_metrics import counted, restore
 from lightning_rnn.types import Nest, SequenceBatch
 
 log = logging.getLogger(__name__)
 CHECKPOINT_KEY = "lightning_rnn"
 FORMAT_VERSION = 1
-STEPWISE = ("OneCycleLR", "CyclicLR")  # schedulers that step with every batch, not every epoch
 Stage = Literal["train", "val", "test"]
 Rows = dict[str, Sequence[Any] | Tensor]
 
@@ -41,12 +40,30 @@ class StepResult:
         predictions: what metrics compare with ``targets``.
         targets: as in the batch; None where there are none.
         weight: number of valid elements behind ``loss`` (the sum of their weights where they are weighted).
+
+    Raises:
+        DataError: as many floating targets as predictions, but of another shape: a loss would broadcast them.
+
+    Example:
+        >>> StepResult(torch.zeros(()), torch.zeros(4, 1), torch.zeros(4), 4)
+        Traceback (most recent call last):
+        lightning_rnn.errors.DataError: targets [4] for predictions [4, 1] would be broadcast: give both one shape
     """
 
     loss: Tensor
     predictions: Nest
     targets: Nest | None
     weight: float
+
+    def __post_init__(self) -> None:
+        ours, theirs = self.predictions, self.targets
+        if not (isinstance(ours, Tensor) and isinstance(theirs, Tensor) and theirs.is_floating_point()):
+            return
+        if ours.shape != theirs.shape and ours.numel() == theirs.numel():
+            raise DataError(
+                f"targets {list(theirs.shape)} for predictions {list(ours.shape)} would be broadcast: give both one "
+                "shape"
+            )
 
 
 class SequenceModule(pl.LightningModule, ABC):
@@ -67,6 +84,7 @@ class SequenceModule(pl.LightningModule, ABC):
         self.losses = nn.ModuleDict({f"{stage}_stage": MeanMetric() for stage in get_args(Stage)})
         self.metrics = nn.ModuleDict()
         self.carries = {True: Carry(), False: Carry()}  # in training, and elsewhere
+        self._empty_batches = 0  # without a valid element
         self._processes: list[dict[str, Any]] = []  # what each had counted and carried, in the checkpoint to go on from
         self._optimizer: dict[str, Any] = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3}}
         self._lr_scheduler: dict[str, Any] | None = None
@@ -158,9 +176,19 @@ class SequenceModule(pl.LightningModule, ABC):
 
     def _update(self, stage: Stage, batch: SequenceBatch) -> StepResult:
         result = self.step(batch)
+        if not result.weight:
+            result = self._without_loss(result)
         self._loss(stage).update(result.loss.detach(), result.weight)
-        self._metrics(stage).update(result.predictions.detach(), result.targets)
+        if len(batch):
+            self._metrics(stage).update(result.predictions.detach(), result.targets)
         return result
+
+    def _without_loss(self, result: StepResult) -> StepResult:
+        """The result of a batch without a valid element: the mean over none is no number, so 0, without gradient."""
+        self._empty_batches += 1
+        if self._empty_batches == 1:
+            log.warning("a batch without a valid element: its loss is 0 (said once)")
+        return replace(result, loss=0 * first_tensor(result.predictions).sum())
 
     def _share(self, weight: float) -> float | Tensor:
         """This process' share of the batch over the mean one: the averaged gradients are then the whole batch's."""
@@ -168,12 +196,16 @@ class SequenceModule(pl.LightningModule, ABC):
             return 1.0
         own = torch.tensor(float(weight), device=self.device)
         total = self.trainer.strategy.reduce(own.clone(), reduce_op="sum")
-        return own * self.trainer.world_size / total
+        return own * self.trainer.world_size / total.clamp(min=torch.finfo().tiny)  # nobody may have any
 
     def _row_names(self, batch: SequenceBatch) -> list[str | int]:
         rows = [] if batch.ids is None else batch.ids.tolist()
         data = self._datamodule
         return rows if data is None else [data.split("predict").row_id(row) for row in rows]
+
+    def logged(self, stage: Stage) -> list[str]:
+        """The names of what is logged at the end of an epoch, once the network is built."""
+        return [f"{stage}_loss", *self._metrics(stage)]
 
     @property
     def _datamodule(self) -> SequenceDataModule | None:
@@ -221,18 +253,12 @@ class SequenceModule(pl.LightningModule, ABC):
         self._lr_scheduler = dict(lr_scheduler) if lr_scheduler else None
 
     def configure_optimizers(self) -> Any:  # Lightning's type is private
-        optimizer = instantiate_class(self.parameters(), self._optimizer)
-        if self._lr_scheduler is None:
-            return optimizer
-        name = self._lr_scheduler["class_path"].rpartition(".")[2]
-        init_args = dict(self._lr_scheduler.get("init_args", {}))
-        if name == "OneCycleLR" and init_args.get("total_steps") is None and init_args.get("epochs") is None:
-            init_args["total_steps"] = int(self.trainer.estimated_stepping_batches)
-        scheduler = instantiate_class(optimizer, {**self._lr_scheduler, "init_args": init_args})
-        settings = {"scheduler": scheduler, "interval": "step" if name in STEPWISE else "epoch"}
-        if isinstance(scheduler, ReduceLROnPlateau):
-            settings["monitor"] = scheduler.monitor
-        return {"optimizer": optimizer, "lr_scheduler": settings}
+        return configured(
+            self.parameters(),
+            self._optimizer,
+            self._lr_scheduler,
+            lambda: int(self.trainer.estimated_stepping_batches),
+        )
 
     # Checkpoints: plain values, named by task.
 
@@ -263,9 +289,10 @@ class SequenceModule(pl.LightningModule, ABC):
         if self.spec is not None and self.spec.to_dict() != spec.to_dict():
             ours, theirs = self.spec.to_dict(), spec.to_dict()
             key = next(key for key in ours if ours[key] != theirs.get(key))
+            there, here = _short(theirs.get(key)), _short(ours[key])
+            different = f"its {key} is {there}, this data's is {here}" if there != here else f"it has another {key}"
             raise CheckpointError(
-                f"the checkpoint was trained on other data: its {key} is {_short(theirs.get(key))}, this data's is "
-                f"{_short(ours[key])}. Use the data it was trained on, or train anew."
+                f"the checkpoint was trained on other data: {different}. Use the data it was trained on, or train anew."
             )
         self.spec = spec
         self.configure_model()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -44,8 +46,8 @@ class StopSignal:
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
-        self.forward: Callable[[int], object] | None = None
-        self._at_once = True
+        self.forward: Callable[[int], bool] | None = None  # to processes that this one started; False: none there yet
+        self._at_once, self._process = True, os.getpid()
         self._before: dict[signal.Signals, Any] = {}
 
     def install(self) -> None:
@@ -68,9 +70,16 @@ class StopSignal:
             signal.signal(number, handler)
         self._before, self._at_once = {}, True
 
+    def _hand_on(self, forward: Callable[[int], bool], number: int) -> None:
+        """Hand a signal on, as soon as there is somebody to take it."""
+        until = time.monotonic() + 60
+        while not forward(number) and time.monotonic() < until:
+            time.sleep(0.02)
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = signal.Signals(number)
-        if self.forward is not None:  # the processes that train are children of this one
-            self.forward(number)
+        if self.forward is not None:  # the processes that train are children of this one, or this is one of them
+            if self._process == os.getpid():
+                threading.Thread(target=self._hand_on, args=(self.forward, number), daemon=True).start()
         elif self._at_once:
             raise Preempted(f"stopped by {self.received.name} before training: run again with --ckpt_path last")

@@ -92,7 +92,7 @@ class LastCheckpoint(pl.Callback):
         self._moment: Moment | None = None  # that is being saved
         self._resumed: dict[str, Any] = {"moment": None, "metrics": {}}
         self._saved_step, self._saved_time = 0, time.monotonic()
-        self._validated = False
+        self._validated = self._fast_forwarded = False
 
     # When to save.
 
@@ -107,10 +107,14 @@ class LastCheckpoint(pl.Callback):
         if self._resumed["moment"] in ("batch", "end"):  # the batch that had begun is counted when it begins again
             batches = trainer.fit_loop.epoch_loop.batch_progress
             batches.total.ready = batches.total.completed
+            self._fast_forwarded = self._resumed["moment"] == "batch"
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
+        if self._fast_forwarded:  # Lightning has just counted the batches of a validation that was before the resume
+            trainer.fit_loop.epoch_loop.val_loop.batch_progress.load_state_dict(self._resumed["validated"])
+            self._fast_forwarded = False
         stop, due = _any_process(trainer, self.stop.received is not None, self._due(trainer, batch_idx))
         if not (stop or due) or batch_idx % trainer.accumulate_grad_batches:
             return
@@ -184,7 +188,8 @@ class LastCheckpoint(pl.Callback):
             progress.at_end(loops, _steps(trainer, 1))
         metrics = {name: value.detach().cpu().clone() for name, value in trainer.callback_metrics.items()}
         stopped = self._moment == "end" and trainer.should_stop
-        checkpoint[KEY] = {"moment": self._moment, "metrics": metrics, "stopped": stopped}
+        validated = trainer.fit_loop.epoch_loop.val_loop.batch_progress.state_dict()
+        checkpoint[KEY] = {"moment": self._moment, "metrics": metrics, "stopped": stopped, "validated": validated}
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]

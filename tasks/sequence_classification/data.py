@@ -21,16 +21,19 @@ from lightning_rnn.data import (
     SequenceDataset,
     Source,
 )
+from lightning_rnn.data.checks import check_classes, check_token_ids
 from lightning_rnn.data.module import Split
 from lightning_rnn.data.sampled import SampledText
 from lightning_rnn.data.sentencepiece import SentencePieceTokenizer, check_sampling
-from lightning_rnn.data.splitting import stratified_split
-from lightning_rnn.data.tokenizer import Kind, Tokenizer, train_tokenizer
+from lightning_rnn.data.splitting import stratified_split, warn_of_shared
+from lightning_rnn.data.tokenizer import UNK, Kind, Tokenizer, train_tokenizer
 from lightning_rnn.errors import DataError, require
 from lightning_rnn.layers.series import profile_of, spread_of
+from lightning_rnn.types import SequenceBatch
 
 log = logging.getLogger(__name__)
 MOST_LINES = 7  # features of a step that are still drawn as lines, not as an image
+MOST_UNKNOWN = 0.2  # of a part's tokens, without a warning
 PARTS: dict[str, tuple[Split, ...]] = {
     "fit": ("train", "val"),
     "validate": ("train", "val"),
@@ -66,6 +69,12 @@ class ClassificationSpec(DataSpec):
     profile: list[list[float]] = field(default_factory=list)
     spread: list[list[float]] = field(default_factory=list)
     tokenizer: dict[str, Any] | None = None
+
+    def check(self, batch: SequenceBatch) -> None:
+        if self.kind == "text":
+            check_token_ids(batch, self.features)
+        if batch.targets is not None:
+            check_classes(batch, self.class_names)
 
     def load_tokenizer(self) -> Tokenizer:
         """The tokenizer of a text spec."""
@@ -156,6 +165,8 @@ class ClassificationData(SequenceDataModule):
     def _hold_out(self, examples: dict[Split, Examples]) -> None:
         """Take the validation part out of the training part, unless the source has one."""
         train = examples["train"]
+        if "val" in examples:
+            warn_of_shared(train, examples["val"])
         if "val" in examples or not self.val_fraction:
             return
         if train.labels is None:
@@ -193,7 +204,12 @@ class ClassificationData(SequenceDataModule):
         width = inputs.values.shape[1] if isinstance(part.inputs, Ragged) else self.spec.features
         if width != self.spec.features:
             raise DataError(f"{part.origin}: series of {width} features, the training part has {self.spec.features}")
+        if kind == "text":
+            _warn_of_unknowns(part.origin, inputs)
         if self.max_length is not None:
+            longer = int((inputs.lengths > self.max_length).sum())
+            if longer:
+                log.info("%s: %d of %d rows cut to max_length %d", part.origin, longer, len(part), self.max_length)
             inputs = inputs.cut(self.max_length)
         drawn = self._sampled(part) if name == "train" else None
         return SequenceDataset(inputs, _targets(part, self.spec.class_names), part.ids, drawn)
@@ -224,6 +240,17 @@ class ClassificationData(SequenceDataModule):
             axes.set_axis_off()
         else:
             axes.plot(inputs.numpy(), linewidth=1)
+
+
+def _warn_of_unknowns(origin: str, tokens: Ragged) -> None:
+    """Texts of which much is unknown are often in another script, case or language than those that were trained on."""
+    share = float((tokens.values == UNK).float().mean())
+    if share > MOST_UNKNOWN:
+        log.warning(
+            "%s: %.0f %% of the tokens are unknown to the tokenizer: is it the training texts' language and case?",
+            origin,
+            100 * share,
+        )
 
 
 def _targets(part: Examples, class_names: list[str]) -> Tensor | None:

@@ -138,11 +138,20 @@ class SequenceClassifier(SequenceModule):
             check_probability(f"model.{name}", share)
         check_probability("model.label_smoothing", label_smoothing)
         require(shift >= 0, f"model.shift must not be negative, got {shift}")
+        require(jitter >= 0, f"model.jitter must not be negative, got {jitter}")
+        for name, given in (("frames", frames), ("conv_steps", conv_steps)):
+            require(given is None or given >= 1, f"model.{name} must be at least 1, got {given}")
         channels, kernels = conv_channels or [], conv_kernels or []
+        for name, sizes in (("conv_channels", channels), ("conv_kernels", kernels)):
+            require(min(sizes, default=1) >= 1, f"model.{name} must be at least 1 each, got {sizes}")
         require(
             len(channels) == len(kernels),
             f"model.conv_channels has {len(channels)} entries, model.conv_kernels {len(kernels)}: give one kernel each",
         )
+        if isinstance(class_weights, list):
+            require(
+                min(class_weights, default=0) >= 0, f"model.class_weights must not be negative, got {class_weights}"
+            )
         self.save_hyperparameters()
         self.options = NetworkOptions(
             cell=cell,
@@ -191,7 +200,9 @@ class SequenceClassifier(SequenceModule):
 
     def build_metrics(self, spec: ClassificationSpec, stage: Stage) -> MetricCollection:  # type: ignore[override]
         classes = len(spec.class_names)
-        metrics: dict[str, Metric | MetricCollection] = {"accuracy": MulticlassAccuracy(classes, average="micro")}
+        metrics: dict[str, Metric | MetricCollection] = {
+            "accuracy": MulticlassAccuracy(classes, average="micro", validate_args=False)
+        }
         if stage != "train":
             metrics["f1"] = MulticlassF1Score(classes, average="macro")
             metrics["auroc"] = MulticlassAUROC(classes)

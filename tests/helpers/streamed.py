@@ -61,9 +61,9 @@ class StreamedData(SequenceDataModule):
 
 
 class Net(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, dropout: float) -> None:
         super().__init__()
-        self.embedding, self.dropout = nn.Embedding(LETTERS, 8), nn.Dropout(0.2)
+        self.embedding, self.dropout = nn.Embedding(LETTERS, 8), nn.Dropout(dropout)
         self.rnn, self.head = LSTM(8, 16, num_layers=2), nn.Linear(16, LETTERS)
 
     def forward(self, batch: SequenceBatch, state: State | None) -> tuple[Tensor, State]:
@@ -75,12 +75,13 @@ class StreamedModule(SequenceModule):
     spec_class = StreamedSpec
     network: Net
 
-    def __init__(self) -> None:
+    def __init__(self, dropout: float = 0.2) -> None:
         super().__init__()
         self.save_hyperparameters()
+        self.share = dropout
 
     def build(self, spec: DataSpec) -> nn.Module:
-        return Net()
+        return Net(self.share)
 
     def build_metrics(self, spec: DataSpec, stage: Stage) -> MetricCollection:
         return MetricCollection({})
