@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import logging
 import os
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -213,11 +215,23 @@ def test_musl_has_no_glibc_version(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @needs_glibc
 def test_another_allocator_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    addresses = iter((1, 2))
-    monkeypatch.setattr(allocator, "_address", lambda library: next(addresses))
+    monkeypatch.setattr(allocator, "_is_used", lambda libc: False)
     assert allocator.keep_freed(None, {}) == [
         (False, "freed memory is not kept: another allocator than glibc's is loaded (LD_PRELOAD)")
     ]
+
+
+@needs_glibc
+def test_glibcs_malloc_is_told_from_another_by_its_books(monkeypatch: pytest.MonkeyPatch) -> None:
+    libc, arena = allocator._libc(), ctypes.create_string_buffer(2 << 20)
+    assert allocator._is_used(libc)
+
+    def malloc(size: int) -> int:
+        return ctypes.addressof(arena)
+
+    other = SimpleNamespace(malloc=malloc, free=lambda block: None)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: other)
+    assert not allocator._is_used(libc)
 
 
 def test_pool_is_at_most_an_eighth_of_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,7 +48,7 @@ def keep_freed(pool_mb: int | None, env: Mapping[str, str]) -> list[Step]:
     if own:
         return [(False, no + f"{own[0]} is set, which is left to rule")]
     libc = _libc()
-    if _address(libc) != _address(ctypes.CDLL(None)):
+    if not _is_used(libc):
         return [(False, no + "another allocator than glibc's is loaded (LD_PRELOAD)")]
     asked, most = POOL_MB if pool_mb is None else pool_mb, _largest_pool(env)
     steps = _keep(libc, version, min(asked, most))
@@ -63,8 +63,33 @@ def _libc() -> ctypes.CDLL:
     return ctypes.CDLL("libc.so.6", use_errno=True)
 
 
-def _address(library: ctypes.CDLL) -> int | None:
-    return ctypes.cast(library.malloc, ctypes.c_void_p).value
+class _Books(ctypes.Structure):
+    """``struct mallinfo2`` of malloc.h."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usm", "fsm", "used", "free", "keepcost")
+    ]
+
+
+def _is_used(libc: ctypes.CDLL) -> bool:
+    """Whether what this process calls malloc is glibc's: a block that it gives stands in glibc's books.
+
+    Addresses do not tell: that of a program which is not position-independent, such as Debian's Python, is a stub.
+    """
+    everybodys = ctypes.CDLL(None)
+    malloc, free = everybodys.malloc, everybodys.free
+    try:
+        books = libc.mallinfo2
+    except AttributeError:  # before glibc 2.33
+        return ctypes.cast(libc.malloc, ctypes.c_void_p).value == ctypes.cast(malloc, ctypes.c_void_p).value
+    books.restype, malloc.restype, malloc.argtypes = _Books, ctypes.c_void_p, (ctypes.c_size_t,)
+    free.argtypes = (ctypes.c_void_p,)
+    before = books()
+    block = malloc(MB)
+    after = books()
+    free(block)
+    return bool(after.used + after.hblkhd >= before.used + before.hblkhd + MB)
 
 
 @cache
