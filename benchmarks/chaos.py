@@ -94,7 +94,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     table = report(results, time.monotonic() - began)
     print(table)
     if options.write:
-        RESULTS.write_text(f"# Runs that were killed\n\n    python benchmarks/chaos.py --write\n\n{table}\n")
+        command = " ".join(["python", "benchmarks/chaos.py", *sys.argv[1:]])
+        RESULTS.write_text(f"# Runs that were killed\n\n    {command}\n\n{table}\n")
     return int(any(result.differences for result in results.values()))
 
 

@@ -230,7 +230,7 @@ def main() -> None:
         shutil.rmtree(folder)
     about = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"
     command = (
-        f"OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', '')} python benchmarks/corpus.py {' '.join(sys.argv[1:])}"
+        f"OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', '1')} python benchmarks/corpus.py {' '.join(sys.argv[1:])}"
     )
     heading = f"# A corpus of {options.lines:,} lines\n\nMade by `{command}`, {about}, {datetime.now(UTC):%Y-%m-%d}.\n"
     text = "\n".join([heading, *lines]) + "\n"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from lightning_rnn.data.files import find_files
 from lightning_rnn.data.lines import not_empty, read_lines
@@ -17,6 +17,7 @@ from lightning_rnn.data.tables import read_records
 from lightning_rnn.errors import require
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 Paths = str | list[str] | None
 Empty = Literal["keep", "drop"]
 
@@ -30,6 +31,22 @@ def by_part(train: Paths, val: Paths, test: Paths, predict: Paths) -> dict[Split
 def require_part(parts: dict[Split, list[str]], split: Split) -> None:
     """Raise :class:`ConfigError` where there is no such part."""
     require(len(parts[split]) > 0, f"the corpus has no {split} part: give {split} a path")
+
+
+def kept(items: Iterable[T], there: Callable[[T], bool], dropped: str) -> Iterator[T]:
+    """Those that are there; how many were not is logged at the end, in the place of ``%s``.
+
+    Example:
+        >>> list(kept(["a", " ", "b"], lambda text: bool(text.strip()), "%s empty texts"))
+        ['a', 'b']
+    """
+    count = 0
+    for item in items:
+        if there(item):
+            yield item
+        else:
+            count += 1
+    log.info("%s dropped", dropped.replace("%s", f"{count:,}"))
 
 
 class _Files(Corpus):
@@ -55,16 +72,10 @@ class _Files(Corpus):
         yield from not_empty(chain.from_iterable(map(self._texts, files)), ", ".join(map(str, files)))
 
     def _texts(self, path: Path) -> Iterator[str]:
-        if self.empty == "keep":
-            yield from self._read(path)
-            return
-        dropped = 0
-        for text in self._read(path):
-            if text and not text.isspace():
-                yield text
-            else:
-                dropped += 1
-        log.info("%s: %s empty texts dropped", path, f"{dropped:,}")
+        texts = self._read(path)
+        return (
+            texts if self.empty == "keep" else kept(texts, lambda text: bool(text.strip()), f"{path}: %s empty texts")
+        )
 
 
 class TextLines(_Files):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import chain, zip_longest
 from pathlib import Path
 
-from lightning_rnn.data.corpora import Empty, Paths, by_part, require_part
+from lightning_rnn.data.corpora import Empty, Paths, by_part, kept, require_part
 from lightning_rnn.data.files import find_files
 from lightning_rnn.data.lines import not_empty, read_lines
 from lightning_rnn.data.module import Split
@@ -33,6 +33,10 @@ def _line_pairs(paths: tuple[Path, Path], encoding: str) -> Iterator[Pair]:
                 "translation of line i of the other"
             )
         yield one, other
+
+
+def _whole(pair: Pair) -> bool:
+    return all(side.strip() for side in pair)
 
 
 class ParallelText:
@@ -135,16 +139,8 @@ class ParallelText:
 
     def _kept(self, paths: tuple[Path, ...]) -> Iterator[Pair]:
         pairs = self._table_pairs(paths[0]) if len(paths) == 1 else _line_pairs((paths[0], paths[1]), self.encoding)
-        if self.empty == "keep":
-            yield from pairs
-            return
-        dropped = 0
-        for one, other in pairs:
-            if one.strip() and other.strip():
-                yield one, other
-            else:
-                dropped += 1
-        log.info("%s: %s pairs with an empty side dropped", " and ".join(map(str, paths)), f"{dropped:,}")
+        names = " and ".join(map(str, paths))
+        return pairs if self.empty == "keep" else kept(pairs, _whole, f"{names}: %s pairs with an empty side")
 
     def _table_pairs(self, path: Path) -> Iterator[Pair]:
         one, other = self.sides

@@ -189,7 +189,8 @@ class RunCommand(LightningCLI):
                     "--trainer.default_root_dir"
                 )
             if asked == "last":
-                remove_litter(folder)
+                if self.lock is not None:  # nobody else writes there
+                    remove_litter(folder)
                 found = newest_good(folder)
                 if found is None:
                     log.info("no checkpoint in %s yet: training from the beginning", folder)
