@@ -32,6 +32,20 @@ class Legal(NamedTuple):
         return self.end or bool(self.symbols)
 
 
+def check_symbols(string: str, alphabet: str, name: str) -> None:
+    """Nothing, if all symbols of a string are in the alphabet of the grammar of that name.
+
+    Raises:
+        DataError: one is not; it names the symbol and its place, counted from 0.
+    """
+    for place, symbol in enumerate(string):
+        if symbol not in alphabet:
+            raise DataError(
+                f"symbol {symbol!r} at place {place} of {string!r} is not in the alphabet of {name}: "
+                f"use {', '.join(alphabet)}"
+            )
+
+
 class Grammar(ABC, Generic[State]):
     """A set of accepted strings over single-character symbols.
 
@@ -72,12 +86,7 @@ class Grammar(ABC, Generic[State]):
         Raises:
             DataError: one is not; it names the symbol and its place, counted from 0.
         """
-        for place, symbol in enumerate(string):
-            if symbol not in self.alphabet:
-                raise DataError(
-                    f"symbol {symbol!r} at place {place} of {string!r} is not in the alphabet of {self.name}: "
-                    f"use {', '.join(self.alphabet)}"
-                )
+        check_symbols(string, self.alphabet, self.name)
 
     def states_along(self, string: str) -> list[State]:
         """The states from the empty prefix on, as long as the prefix can be completed: at most ``len(string) + 1``."""

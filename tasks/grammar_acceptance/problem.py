@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import ClassVar
 
@@ -15,29 +15,55 @@ import torch
 from torch import Tensor
 
 from lightning_rnn.data import Ragged, SplitData
+from lightning_rnn.data.module import Split
 from lightning_rnn.data.sampled import hashed
 from lightning_rnn.errors import require
 from lightning_rnn.types import SequenceBatch
+
+from .spec import GrammarSpec
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 
+PARTS: dict[Split, int] = {"train": 0, "val": 1, "test": 2, "predict": 2}
+
+
+class GrammarSource(ABC):
+    """Where rows come from: strings of a grammar, or a stress problem."""
+
+    @abstractmethod
+    def spec(self) -> GrammarSpec:
+        """What a network has to know to be built."""
+
+    @abstractmethod
+    def split(self, name: Split) -> SplitData | None:
+        """A part, None where there is none."""
+
+
 @dataclass(frozen=True)
-class Problem(ABC):
-    """A problem with any number of rows, made when they are asked for.
+class Problem(GrammarSource):
+    """A problem with any number of rows, made when they are asked for. Every epoch of training has new rows.
 
     Attributes:
+        rows: of an epoch.
+        eval_rows: of the validation part, and of the test part.
         seed: of all rows.
         vocabulary: how many symbols the inputs have; 0 where they are real numbers.
-        outputs: what a network puts out: at the end, for ``copy`` at every step.
+        features: real numbers of a step, where there are no symbols.
+        outputs: what a network puts out: at the end, or at every step.
+        each_step: whether it does at every step.
         error: mean error below which training may be over, see :class:`MostRecent`; None where there is no such rule.
         published: sequences that were needed, or what was reached, with the source.
     """
 
+    rows: int = 10_000
+    eval_rows: int = 2560
     seed: int = 0
     vocabulary: ClassVar[int]
+    features: ClassVar[int] = 0
     outputs: ClassVar[int]
+    each_step: ClassVar[bool] = False
     error: ClassVar[float | None] = None
     published: ClassVar[str]
 
@@ -59,6 +85,22 @@ class Problem(ABC):
     @abstractmethod
     def batch(self, part: int, rows: Tensor) -> SequenceBatch:
         """The rows with these numbers (int64 ``[B]``) of a part: another part, other rows."""
+
+    def spec(self) -> GrammarSpec:
+        arguments = asdict(self) | {"class": type(self).__name__}
+        return GrammarSpec(type(self).__name__, "", arguments, self.vocabulary, self.features, self.outputs)
+
+    def split(self, name: Split) -> SplitData | None:
+        train = name == "train"
+        return StressRows(self, self.rows if train else self.eval_rows, PARTS[name], fresh=train)
+
+    @abstractmethod
+    def answer(self, scores: Tensor) -> Tensor:
+        """The answers in what a network puts out (``[B, outputs]``, or ``[B, T, outputs]``), see the problem."""
+
+    @abstractmethod
+    def loss(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """Scalar to be made small, of what a network puts out."""
 
     @abstractmethod
     def right(self, outputs: Tensor, targets: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from lightning_rnn.types import SequenceBatch
 
 from .criteria import all_within
 from .problem import Ints, Problem
+from .spec import GrammarSpec
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Adding(Problem):
 
     steps: int = 100
     vocabulary = 0
+    features = 2
     outputs = 1
     error = 0.01
     published = "T=100: 74,000; T=500: 209,000; T=1,000: 853,000 sequences (Hochreiter and Schmidhuber 1997, table 7)"
@@ -66,6 +68,12 @@ class Adding(Problem):
         pairs = np.stack([np.where(inside, values, 0), np.where(inside, markers, 0)], axis=2)
         target = torch.from_numpy(np.asarray(0.5 + marked / 4)).float()
         return SequenceBatch(torch.from_numpy(pairs).float(), target, lengths=torch.from_numpy(lengths), ids=rows)
+
+    def answer(self, scores: Tensor) -> Tensor:
+        return scores[:, 0]
+
+    def loss(self, scores: Tensor, targets: Tensor) -> Tensor:
+        return F.mse_loss(scores[:, 0], targets)
 
     def right(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return all_within(outputs.reshape(-1, 1), targets.reshape(-1, 1), 0.04)
@@ -134,6 +142,12 @@ class TemporalOrder(Problem):
         inputs, classes = torch.from_numpy(symbols), torch.from_numpy(target)
         return SequenceBatch(inputs, classes, lengths=torch.from_numpy(lengths), ids=rows)
 
+    def answer(self, scores: Tensor) -> Tensor:
+        return scores.softmax(1)
+
+    def loss(self, scores: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(scores, targets)
+
     def right(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return all_within(outputs, F.one_hot(targets, self.outputs).to(outputs.dtype), 0.3)
 
@@ -168,6 +182,7 @@ class CopyMemory(Problem):
     steps: int = 100
     vocabulary = 10
     outputs = 9
+    each_step = True
     published = "T=1,000: LSTM .0204, GRU .0197, RNN .0202, TCN 3.5e-5 cross-entropy (Bai et al. 2018, table 1)"
     solved: ClassVar[float] = 1e-3
 
@@ -189,6 +204,12 @@ class CopyMemory(Problem):
             torch.from_numpy(inputs), torch.from_numpy(targets), lengths=lengths, target_lengths=lengths, ids=rows
         )
 
+    def answer(self, scores: Tensor) -> Tensor:
+        return scores
+
+    def loss(self, scores: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(scores.transpose(1, 2), targets)
+
     def right(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return (outputs[:, -10:].argmax(-1) == targets[:, -10:]).all(1)
 
@@ -198,3 +219,18 @@ class CopyMemory(Problem):
     def baselines(self) -> dict[str, float]:
         """``memoryless_cross_entropy``: blanks are certain, of the ten symbols nothing is known: 10 ln 8 / (T + 20)."""
         return {"memoryless_cross_entropy": 10 * math.log(8) / (self.steps + 20), "memoryless_symbol_accuracy": 1 / 8}
+
+
+PROBLEMS: dict[str, type[Problem]] = {kind.__name__: kind for kind in (Adding, TemporalOrder, CopyMemory)}
+
+
+def problem_of(spec: GrammarSpec) -> Problem:
+    """The problem that a spec was made by.
+
+    Example:
+        >>> problem_of(Adding(steps=50).spec())
+        Adding(rows=10000, eval_rows=2560, seed=0, steps=50)
+    """
+    assert spec.problem is not None
+    arguments = {name: value for name, value in spec.problem.items() if name != "class"}
+    return PROBLEMS[spec.problem["class"]](**arguments)

@@ -1,0 +1,101 @@
+"""Recurrent layers by the name of their cell, for options and configurations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+from lightning_rnn.errors import ConfigError
+from lightning_rnn.functional import StepOptions
+from lightning_rnn.layers.gated_cells import (
+    CIFGCell,
+    IndRNNCell,
+    LayerNormGRUCell,
+    LayerNormLSTMCell,
+    MGUCell,
+    NASCell,
+    UGRNNCell,
+)
+from lightning_rnn.layers.initializers import Initializer
+from lightning_rnn.layers.minimal_cells import MinGRU, MinGRUCell, MinLSTM, MinLSTMCell
+from lightning_rnn.layers.recurrent import GRU, LSTM, RecurrentLayer, SimpleRNN
+from lightning_rnn.layers.rnn import RNN
+from lightning_rnn.layers.sequence import SequenceLayer
+from lightning_rnn.layers.special_cells import SLSTMCell
+
+CellName = Literal[
+    "simple_rnn",
+    "lstm",
+    "gru",
+    "min_gru",
+    "min_lstm",
+    "ind_rnn",
+    "mgu",
+    "ugrnn",
+    "cifg",
+    "nas",
+    "slstm",
+    "layer_norm_lstm",
+    "layer_norm_gru",
+]
+LAYERS: dict[str, type[RecurrentLayer]] = {"simple_rnn": SimpleRNN, "lstm": LSTM, "gru": GRU}
+PARALLEL: dict[str, Callable[[int, int], RNN]] = {"min_gru": MinGRU, "min_lstm": MinLSTM}
+CELLS: dict[str, Callable[[int, int], Any]] = {
+    "min_gru": MinGRUCell,
+    "min_lstm": MinLSTMCell,
+    "ind_rnn": IndRNNCell,
+    "mgu": MGUCell,
+    "ugrnn": UGRNNCell,
+    "cifg": CIFGCell,
+    "nas": NASCell,
+    "slstm": SLSTMCell,
+    "layer_norm_lstm": LayerNormLSTMCell,
+    "layer_norm_gru": LayerNormGRUCell,
+}
+
+
+def recurrent(
+    cell: CellName,
+    input_size: int,
+    hidden_size: int,
+    num_layers: int = 1,
+    *,
+    initializer: Initializer | None = None,
+    activation: str | None = None,
+) -> SequenceLayer:
+    """One or more recurrent layers of a kind of cell.
+
+    Args:
+        cell: which; ``simple_rnn``, ``lstm`` and ``gru`` run on the fast kernels, ``min_gru`` and ``min_lstm`` (one
+            layer) as a parallel scan, the others as a loop.
+        input_size: features of the input.
+        hidden_size: features of the output.
+        num_layers: layers on top of each other.
+        initializer: of the first three, see :func:`lightning_rnn.layers.initializers.initialize`; None: ``torch``.
+        activation: of the first three; None: tanh.
+
+    Raises:
+        ConfigError: there is no such cell, or one that does not take ``initializer`` or ``activation`` is given it.
+
+    Example:
+        >>> recurrent("gru", 3, 5, initializer="keras")
+        GRU(3, 5)
+        >>> import torch
+        >>> recurrent("mgu", 3, 5, 2)(torch.zeros(2, 7, 3)).sequence.shape
+        torch.Size([2, 7, 5])
+    """
+    if cell not in get_args(CellName):
+        raise ConfigError(f"no cell is called {cell!r}: use {', '.join(get_args(CellName))}")
+    if cell in LAYERS:
+        options = None if activation is None else StepOptions(activation=activation)
+        return LAYERS[cell](
+            input_size, hidden_size, num_layers, initializer=initializer or "torch", step_options=options
+        )
+    for name, given in (("initializer", initializer), ("activation", activation)):
+        if given is not None:
+            raise ConfigError(f"the cell {cell} has no {name} to choose: leave it out, or use {', '.join(LAYERS)}")
+    if cell in PARALLEL and num_layers == 1:
+        return PARALLEL[cell](input_size, hidden_size)
+    if num_layers == 1:
+        return RNN(CELLS[cell](input_size, hidden_size))
+    return RNN([CELLS[cell](size, hidden_size) for size in (input_size, *[hidden_size] * (num_layers - 1))])
