@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -96,3 +99,17 @@ class MostRecent:
                 self.solved_at = self.presented + len(right) - (len(self._right) - self.count) + int(there[0])
         self.presented += len(right)
         self._right, self._errors = self._right[-self.count + 1 :], self._errors[-self.count + 1 :]
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the next :meth:`update` depends on."""
+        return {
+            "presented": self.presented,
+            "solved_at": self.solved_at,
+            "right": self._right.clone(),
+            "errors": self._errors.clone(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        self.presented, self.solved_at = state["presented"], state["solved_at"]
+        self._right, self._errors = state["right"].clone(), state["errors"].clone()

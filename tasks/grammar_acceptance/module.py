@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import pytorch_lightning as pl
@@ -9,12 +10,16 @@ import torch
 from torch import Tensor
 from torchmetrics import MetricCollection
 
+from lightning_rnn.data import BucketBatchSampler, Ragged
 from lightning_rnn.errors import ConfigError, require
 from lightning_rnn.layers.initializers import Initializer
 from lightning_rnn.layers.table import CellName
 from lightning_rnn.training.module import Rows, SequenceModule, Stage, StepResult
+from lightning_rnn.training.predictions import RowNumbers, join, to_columns
+from lightning_rnn.training.tables import Columns
 from lightning_rnn.types import SequenceBatch
 
+from .baselines import ByKind
 from .metrics import collection
 from .network import GrammarNetwork, NetworkOptions
 from .objectives import Accept, Objective, Predict, Solve, Supervision
@@ -24,6 +29,7 @@ from .strings import encode
 
 Goal = Literal["accept", "predict"]
 OBJECTIVES: dict[Goal, type[Accept] | type[Predict]] = {"accept": Accept, "predict": Predict}
+STEPS = 2**15  # of strings that are judged at once, padding counted
 
 
 class GrammarModel(SequenceModule):
@@ -95,7 +101,8 @@ class GrammarModel(SequenceModule):
         return collection(self.objective.judges())
 
     def run_callbacks(self) -> list[pl.Callback]:
-        return super().run_callbacks()
+        shown = [ByKind()] if self.goal == "accept" else []
+        return [*super().run_callbacks(), *shown]
 
     def step(self, batch: SequenceBatch) -> StepResult:
         scores, _ = self.network(batch.inputs, batch.lengths)
@@ -106,9 +113,10 @@ class GrammarModel(SequenceModule):
     def to_rows(self, batch: SequenceBatch, result: StepResult) -> Rows:
         return self.objective.rows(batch, result)
 
-    @torch.no_grad()
-    def accept(self, strings: list[str]) -> Rows:
+    def accept(self, strings: Sequence[str]) -> Columns:
         """Judge strings as they are, without datamodule or trainer: see :meth:`Accept.rows`.
+
+        Strings of like length are judged together, and the answers put back in order: any number will do.
 
         Raises:
             DataError: a symbol is not in the alphabet that the network was trained on.
@@ -120,10 +128,17 @@ class GrammarModel(SequenceModule):
                 model = GrammarModel.load_from_checkpoint("runs/.../checkpoints/best.ckpt")
                 model.accept(["BTBTXSETE", "BTBTXSEPE"])["accepted"]
         """
-        if not isinstance(self.objective, Accept) or self.spec is None:
+        if self.spec is None or not isinstance(self.objective, Accept):
             raise ConfigError("only a network with model.objective=accept judges strings: train one, or name its file")
+        if not strings:
+            return {name: [] for name in ("string", "accepted", "probability", "illegal_at")}
         rows = encode(strings, self.spec.alphabet, self.spec.name)
-        padded, lengths = rows.pad(torch.arange(len(rows)))
-        batch = SequenceBatch(padded, lengths=lengths).to(self.device)
         self.eval()
-        return self.to_rows(batch, self.step(batch))
+        batches = BucketBatchSampler(rows.lengths, len(rows), max_tokens=STEPS)
+        return join([self._judged(rows, torch.tensor(batch)) for batch in batches])[1]
+
+    @torch.no_grad()
+    def _judged(self, rows: Ragged, which: Tensor) -> tuple[RowNumbers, Columns]:
+        padded, lengths = rows.pad(which)
+        batch = SequenceBatch(padded, lengths=lengths).to(self.device)
+        return which.numpy(), to_columns(self.to_rows(batch, self.step(batch)))

@@ -73,9 +73,9 @@ class Strings(_OfGrammar):
 
     rows: int = 2000
     eval_rows: int = 1000
-    held_out: float = 0.1
+    held_out: float = 0.2
     shares: dict[Kind, float] | None = None
-    long_share: float = 0.3
+    long_share: float = 0.6
     lengths: tuple[int, int] = (9, 120)
     predict_path: str | None = None
 
