@@ -101,8 +101,10 @@ class GrammarModel(SequenceModule):
         return collection(self.objective.judges())
 
     def run_callbacks(self) -> list[pl.Callback]:
+        from .figures import figures  # late: they need this module
+
         shown = [ByKind()] if self.goal == "accept" else []
-        return [*super().run_callbacks(), *shown]
+        return [*super().run_callbacks(), *shown, *figures()]
 
     def step(self, batch: SequenceBatch) -> StepResult:
         scores, _ = self.network(batch.inputs, batch.lengths)

@@ -186,8 +186,8 @@ def extract(model: GrammarModel, grammar: Grammar[Any], strings: Sequence[str]) 
 
     Hidden states after the strings' prefixes are clustered (see :func:`cluster`): into at most twice as many as the
     grammar's minimal automaton has states, and never more than :data:`MOST`; where it is not finite, :data:`UNBOUNDED`.
-    A cluster does what it does in most visits, each prefix counted as often as a string begins so. Clusters that no string tells apart are merged, as in minimising an
-    automaton (cf. Omlin and Giles 1996, Neural Networks 9).
+    A cluster does what it does in most visits, each prefix counted as often as a string begins so. Clusters that no
+    string tells apart are merged, as in minimising an automaton (cf. Omlin and Giles 1996, Neural Networks 9).
 
     Args:
         model: an acceptor or a predictor, with its network built.
