@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
+import torch
+
 from lightning_rnn.errors import ConfigError
 from lightning_rnn.functional import StepOptions
 from lightning_rnn.layers.gated_cells import (
@@ -62,6 +64,7 @@ def recurrent(
     *,
     initializer: Initializer | None = None,
     activation: str | None = None,
+    forget_bias: float | None = None,
 ) -> SequenceLayer:
     """One or more recurrent layers of a kind of cell.
 
@@ -73,24 +76,29 @@ def recurrent(
         num_layers: layers on top of each other.
         initializer: of the first three, see :func:`lightning_rnn.layers.initializers.initialize`; None: ``torch``.
         activation: of the first three; None: tanh.
+        forget_bias: of ``lstm``: bias of the forget gates of every layer at the start; None: as the initializer has it.
 
     Raises:
-        ConfigError: there is no such cell, or one that does not take ``initializer`` or ``activation`` is given it.
+        ConfigError: there is no such cell, or one that does not take ``initializer``, ``activation`` or
+            ``forget_bias`` is given it.
 
     Example:
         >>> recurrent("gru", 3, 5, initializer="keras")
-        GRU(3, 5)
+        GRU(3, 5, num_layers=1)
         >>> import torch
         >>> recurrent("mgu", 3, 5, 2)(torch.zeros(2, 7, 3)).sequence.shape
         torch.Size([2, 7, 5])
     """
     if cell not in get_args(CellName):
         raise ConfigError(f"no cell is called {cell!r}: use {', '.join(get_args(CellName))}")
+    if cell != "lstm" and forget_bias is not None:
+        raise ConfigError(f"the cell {cell} has no forget_bias to choose: leave it out, or use lstm")
     if cell in LAYERS:
         options = None if activation is None else StepOptions(activation=activation)
-        return LAYERS[cell](
+        layer = LAYERS[cell](
             input_size, hidden_size, num_layers, initializer=initializer or "torch", step_options=options
         )
+        return layer if forget_bias is None else _with_forget_bias(layer, forget_bias)
     for name, given in (("initializer", initializer), ("activation", activation)):
         if given is not None:
             raise ConfigError(f"the cell {cell} has no {name} to choose: leave it out, or use {', '.join(LAYERS)}")
@@ -99,3 +107,12 @@ def recurrent(
     if num_layers == 1:
         return RNN(CELLS[cell](input_size, hidden_size))
     return RNN([CELLS[cell](size, hidden_size) for size in (input_size, *[hidden_size] * (num_layers - 1))])
+
+
+@torch.no_grad()
+def _with_forget_bias(layer: RecurrentLayer, bias: float) -> RecurrentLayer:
+    """An LSTM whose forget gates (the second of four blocks) have this bias in all."""
+    for name, parameter in layer.named_parameters():
+        if "bias" in name:
+            parameter.chunk(4)[1].fill_(bias if "bias_ih" in name else 0.0)
+    return layer

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 
 from matplotlib.axes import Axes
 
-from lightning_rnn.data import SequenceDataModule, SplitData
-from lightning_rnn.data.module import Split
+from lightning_rnn.data import SequenceDataModule, SplitData, StreamBatchSampler
+from lightning_rnn.data.module import BatchOrder, Split
 from lightning_rnn.errors import DataError
 
 from .problem import GrammarSource
 from .sources import Strings
 from .spec import GrammarSpec
-from .strings import StringRows
+from .strings import StringRows, StringStreams
 
 PARTS: dict[str, tuple[Split, ...]] = {
     "fit": ("train", "val"),
@@ -27,8 +27,8 @@ class GrammarData(SequenceDataModule):
     """Strings that a grammar accepts or rejects, or a stress problem.
 
     Args:
-        source: where rows come from: :class:`Strings`, :class:`AcceptedStrings`, or a problem of
-            :mod:`tasks.grammar_acceptance.stress`; None: strings of the embedded Reber grammar.
+        source: where rows come from: one of :mod:`tasks.grammar_acceptance.sources` or a problem of
+            :mod:`tasks.grammar_acceptance.stress`; None: accepted and rejected strings of the embedded Reber grammar.
         batch_size: rows per batch and process; the last two batches of an epoch share what is left.
         eval_batch_size: the same for validation, test and predict; None is four times ``batch_size``.
         bucketing: whether rows of like length are put together.
@@ -71,6 +71,15 @@ class GrammarData(SequenceDataModule):
         self.spec = self.spec or spec
         found = {name: self.source.split(name) for name in PARTS[stage]}
         return {name: split for name, split in found.items() if split is not None}
+
+    def order(self, name: Split, split: SplitData) -> BatchOrder:
+        if not isinstance(split, StringStreams):
+            return super().order(name, split)
+        train = name == "train"
+        lanes = self.batch_size * self.shares if train else min(self.eval_batch_size * self.world, len(split))
+        return StreamBatchSampler(
+            split.lengths, lanes, split.chunk, shuffle=train, seed=self.seed, rank=self.rank, world=self.world
+        )
 
     def draw(self, axes: Axes, split: Split, row: int) -> None:
         rows = self.split(split)

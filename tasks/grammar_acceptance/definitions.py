@@ -157,6 +157,39 @@ def continual(inner: Automaton, name: str) -> Automaton:
     return Automaton(name, inner.start, [inner.start], arcs)
 
 
+def lingering(inner: Automaton, share: float) -> Automaton:
+    """The same language by another law: longer strings are likelier.
+
+    In every state, the arcs that lead to where the end is furthest have ``share`` of the probability together, if there
+    are others; all of equal distance keep their probabilities.
+
+    Example:
+        >>> lingering(reber(), 0.75).probabilities["2"]
+        (['S', 'X', ''], [0.75, 0.25, 0.0])
+    """
+    away = dict.fromkeys(inner.accepting, 0)
+    front = list(away)
+    sources: dict[str, list[str]] = {state: [] for state in inner.table}
+    for arc in inner.arcs:
+        sources[arc.target].append(arc.source)
+    for state in front:  # grows while it is gone through
+        new = [source for source in sources[state] if source not in away]
+        away |= dict.fromkeys(new, away[state] + 1)
+        front += dict.fromkeys(new)
+    arcs = []
+    for state, (symbols, shares) in inner.probabilities.items():
+        found = {symbol: one for symbol, one in zip(symbols, shares, strict=True) if symbol}
+        far = max((away[inner.table[state][symbol]] for symbol in found), default=0)
+        furthest = {symbol for symbol in found if away[inner.table[state][symbol]] == far}
+        kept = sum(found.values()) if len(furthest) < len(found) else 0.0
+        part = {True: share * kept, False: (1 - share) * kept}
+        total = {side: sum(one for symbol, one in found.items() if (symbol in furthest) == side) for side in part}
+        for symbol, one in found.items():
+            side = symbol in furthest
+            arcs.append(Arc(state, symbol, inner.table[state][symbol], part[side] * one / total[side] if kept else one))
+    return Automaton(inner.name, inner.start, inner.accepting, arcs, inner.wraps)
+
+
 def reber() -> Automaton:
     """The Reber grammar, of ``reber.yaml``."""
     automaton = read_automaton(Path(__file__).parent / "reber.yaml")

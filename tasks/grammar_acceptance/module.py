@@ -48,6 +48,7 @@ class GrammarModel(SequenceModule):
         num_layers: recurrent layers.
         initializer: ``torch``, ``keras`` or ``chrono`` start of the recurrent weights; for SimpleRNN, LSTM and GRU.
         activation: in the recurrence; for SimpleRNN, LSTM and GRU; None: tanh.
+        forget_bias: the LSTM's forget gates' bias at the start (Gers et al. 2000, section 2); None: the initializer's.
 
     Raises:
         ConfigError: an option is out of range, or does not go with the cell or the data.
@@ -71,6 +72,7 @@ class GrammarModel(SequenceModule):
         num_layers: int = 1,
         initializer: Initializer | None = None,
         activation: str | None = None,
+        forget_bias: float | None = None,
     ) -> None:
         super().__init__()
         for name, size in (("hidden_size", hidden_size), ("num_layers", num_layers)):
@@ -78,7 +80,7 @@ class GrammarModel(SequenceModule):
         require(objective in OBJECTIVES, f"model.objective must be accept or predict, got {objective!r}")
         self.save_hyperparameters()
         self.goal, self.supervision = objective, supervision
-        self.options = NetworkOptions(cell, hidden_size, num_layers, initializer, activation)
+        self.options = NetworkOptions(cell, hidden_size, num_layers, initializer, activation, forget_bias)
 
     def objective_for(self, spec: GrammarSpec) -> Objective:
         """What is learned from data of this kind.
@@ -107,7 +109,10 @@ class GrammarModel(SequenceModule):
         return [*super().run_callbacks(), *shown, *figures()]
 
     def step(self, batch: SequenceBatch) -> StepResult:
-        scores, _ = self.network(batch.inputs, batch.lengths)
+        streams = batch.starts is not None
+        scores, state = self.network(batch.inputs, batch.lengths, self.carry.take(batch) if streams else None)
+        if streams:
+            self.carry.keep(state)
         result = self.objective.result(scores.float(), batch)
         self.latest = result.predictions.detach(), result.targets
         return result

@@ -23,6 +23,7 @@ class NetworkOptions:
     num_layers: int = 1
     initializer: Initializer | None = None
     activation: str | None = None
+    forget_bias: float | None = None
 
 
 class GrammarNetwork(nn.Module):
@@ -51,6 +52,7 @@ class GrammarNetwork(nn.Module):
             options.num_layers,
             initializer=options.initializer,
             activation=options.activation,
+            forget_bias=options.forget_bias,
         )
         self.head = nn.Linear(options.hidden_size, spec.outputs)
 

@@ -63,7 +63,7 @@ def following(batch: SequenceBatch, end: int) -> tuple[Tensor, Tensor]:
     inputs = batch.inputs
     assert batch.lengths is not None
     follows = F.pad(inputs[:, 1:] - 1, (0, 1)).clamp(min=0)
-    follows = follows.scatter(1, (batch.lengths - 1).unsqueeze(1), end)
+    follows = follows.scatter(1, (batch.lengths - 1).clamp(min=0).unsqueeze(1), end)
     return follows, sequence_mask(batch.lengths, inputs.shape[1])
 
 

@@ -5,21 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from lightning_rnn.data import SplitData
 from lightning_rnn.data.module import Split
-from lightning_rnn.errors import require
+from lightning_rnn.errors import ConfigError, require
 
-from .definitions import grammar
+from .automaton import Automaton
+from .definitions import grammar, lingering
 from .languages import Grammar
 from .negatives import Kind
 from .problem import PARTS, GrammarSource
 from .sampler import BalancedSampler, Sample, disjoint, held_out
 from .spec import GrammarSpec
-from .strings import StringRows, read_strings
+from .strings import StringRows, StringStreams, read_strings
+
+LINGER = 0.7
+EVAL_CHUNK = 500
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ class Strings(_OfGrammar):
         >>> source = Strings(rows=8, eval_rows=4)
         >>> rows = source.split("train")
         >>> rows.samples[0]
-        Sample(string='BPBTXSEPE', accepted=True, kind='accepted')
+        Sample(string='BPBTSXSEPE', accepted=True, kind='accepted')
     """
 
     rows: int = 2000
@@ -133,3 +138,52 @@ class AcceptedStrings(_OfGrammar):
         train, test = disjoint(self.language, np.random.default_rng(self.seed), self.rows, self.eval_rows)
         strings = {"train": train, "val": train + test}.get(name, test)
         return StringRows(self.language, [Sample(string, True, "accepted") for string in strings])
+
+
+@dataclass(frozen=True)
+class ContinualStreams(_OfGrammar):
+    """Streams of strings one after the other, without a mark between them: continual embedded Reber (Gers et al. 2000).
+
+    The state is carried from chunk to chunk and never reset at the end of a string, only where a stream begins.
+
+    Attributes:
+        streams: of the training part.
+        steps: mean length of a training stream; they are half to one and a half times as long.
+        linger: share of the training streams in which arcs away from the end of a string have the probability .7.
+        eval_streams: of the validation part, and of the test part; Gers has 10.
+        eval_steps: of each of these; Gers has 100,000.
+        chunk: steps of a batch: the gradient goes back so far.
+
+    Raises:
+        ConfigError: an option is out of range, or the grammar is no automaton.
+
+    Example:
+        >>> streams = ContinualStreams(streams=4, steps=100).split("train")
+        >>> len(streams), streams.lengths
+        (4, tensor([136, 115, 102,  78]))
+    """
+
+    grammar: str = "continual_embedded_reber"
+    streams: int = 200
+    steps: int = 1000
+    linger: float = 0.5
+    eval_streams: int = 10
+    eval_steps: int = 10_000
+    chunk: int = 50
+
+    def __post_init__(self) -> None:
+        require(0 <= self.linger <= 1, f"source.linger must be in 0..1, got {self.linger}")
+        for name in ("streams", "steps", "eval_streams", "eval_steps", "chunk"):
+            require(getattr(self, name) >= 1, f"source.{name} must be at least 1, got {getattr(self, name)}")
+
+    def split(self, name: Split) -> SplitData | None:
+        language = self.language
+        if not isinstance(language, Automaton):
+            raise ConfigError(f"streams need an automaton: {language.name} is none")
+        rng, train = np.random.default_rng([self.seed, PARTS[name]]), name == "train"
+        count = self.streams if train else self.eval_streams
+        lengths = rng.integers(self.steps // 2, 3 * self.steps // 2 + 1, count) if train else [self.eval_steps] * count
+        slow, slower = lingering(language, LINGER), round(self.linger * count) if train else 0
+        laws = [slow if i < slower else language for i in range(count)]
+        strings = ["".join(islice(law.walk(rng), int(n))) for law, n in zip(laws, lengths, strict=True)]
+        return StringStreams(language, strings, self.chunk if train else EVAL_CHUNK)

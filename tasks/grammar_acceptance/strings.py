@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_rnn.data import Ragged, SplitData
+from lightning_rnn.data import Ragged, SplitData, Streams
+from lightning_rnn.data.lanes import Chunk
 from lightning_rnn.data.lines import read_lines
 from lightning_rnn.errors import DataError
 from lightning_rnn.paths import existing
@@ -88,6 +89,36 @@ class StringRows(SplitData):
     def digest(self) -> str:
         legal = b"" if self.legal is None else self.legal.values.numpy().tobytes()
         return hashlib.blake2b(self.inputs.digest().encode() + legal, digest_size=16).hexdigest()
+
+
+class StringStreams(SplitData):
+    """Very long strings of a grammar as one split, fetched by the chunks of a ``StreamBatchSampler``.
+
+    A batch is that of :class:`lightning_rnn.data.Streams` with the targets of :class:`StringRows`, all accepted.
+
+    Args:
+        grammar: of which they are prefixes.
+        strings: of two symbols or more.
+        chunk: steps of a batch.
+
+    Example:
+        >>> from .definitions import grammar
+        >>> streams = StringStreams(grammar("continual_embedded_reber"), ["BTBTXSETEBPB", "BPBPVVEPE"], chunk=8)
+        >>> streams.lengths
+        tensor([13, 10])
+    """
+
+    ids: Sequence[str | int] | None = None
+
+    def __init__(self, grammar: Grammar[Any], strings: Sequence[str], chunk: int) -> None:
+        self.inputs, self.chunk = encode(strings, grammar.alphabet, grammar.name), chunk
+        self.streams = Streams(self.inputs, Ragged(_masks(grammar, strings), self.inputs.offsets))
+
+    def __getitems__(self, keys: list[Chunk]) -> SequenceBatch:
+        batch = self.streams.__getitems__(keys)
+        assert isinstance(batch.targets, Tensor)
+        batch.targets = {"accepted": torch.ones(len(batch), dtype=torch.bool), "legal": batch.targets}
+        return batch
 
 
 def _masks(grammar: Grammar[Any], strings: Sequence[str]) -> Tensor:
