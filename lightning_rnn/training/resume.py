@@ -148,8 +148,8 @@ class LastCheckpoint(pl.Callback):
         self._validated = not trainer.sanity_checking
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # else plateau schedulers would miss the epoch that a run was resumed in; by the base's setter: with max_steps the
-        # fit loop's own takes every epoch for a restarted one, and skips it
+        # else plateau schedulers would miss the epoch of a resume; by the base's setter: with max_steps the fit
+        # loop's own takes every epoch for a restarted one, and skips it
         _Loop.restarting.fset(trainer.fit_loop, False)  # type: ignore[attr-defined]  # a property
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
