@@ -41,8 +41,8 @@ CellName = Literal[
     "layer_norm_gru",
 ]
 LAYERS: dict[str, type[RecurrentLayer]] = {"simple_rnn": SimpleRNN, "lstm": LSTM, "gru": GRU}
-PARALLEL: dict[str, Callable[[int, int], RNN]] = {"min_gru": MinGRU, "min_lstm": MinLSTM}
-CELLS: dict[str, Callable[[int, int], Any]] = {
+PARALLEL: dict[str, Callable[..., RNN]] = {"min_gru": MinGRU, "min_lstm": MinLSTM}
+CELLS: dict[str, Callable[..., Any]] = {
     "min_gru": MinGRUCell,
     "min_lstm": MinLSTMCell,
     "ind_rnn": IndRNNCell,
@@ -65,6 +65,7 @@ def recurrent(
     initializer: Initializer | None = None,
     activation: str | None = None,
     forget_bias: float | None = None,
+    bias: bool = True,
 ) -> SequenceLayer:
     """One or more recurrent layers of a kind of cell.
 
@@ -76,6 +77,7 @@ def recurrent(
         num_layers: layers on top of each other.
         initializer: of the first three, see :func:`lightning_rnn.layers.initializers.initialize`; None: ``torch``.
         activation: of the first three; None: tanh.
+        bias: whether there are bias vectors.
         forget_bias: of ``lstm``: bias of the forget gates of every layer at the start; None: as the initializer has it.
 
     Raises:
@@ -94,19 +96,23 @@ def recurrent(
     if cell != "lstm" and forget_bias is not None:
         raise ConfigError(f"the cell {cell} has no forget_bias to choose: leave it out, or use lstm")
     if cell in LAYERS:
-        options = None if activation is None else StepOptions(activation=activation)
         layer = LAYERS[cell](
-            input_size, hidden_size, num_layers, initializer=initializer or "torch", step_options=options
+            input_size,
+            hidden_size,
+            num_layers,
+            bias=bias,
+            initializer=initializer or "torch",
+            step_options=None if activation is None else StepOptions(activation=activation),
         )
         return layer if forget_bias is None else _with_forget_bias(layer, forget_bias)
     for name, given in (("initializer", initializer), ("activation", activation)):
         if given is not None:
             raise ConfigError(f"the cell {cell} has no {name} to choose: leave it out, or use {', '.join(LAYERS)}")
     if cell in PARALLEL and num_layers == 1:
-        return PARALLEL[cell](input_size, hidden_size)
-    if num_layers == 1:
-        return RNN(CELLS[cell](input_size, hidden_size))
-    return RNN([CELLS[cell](size, hidden_size) for size in (input_size, *[hidden_size] * (num_layers - 1))])
+        return PARALLEL[cell](input_size, hidden_size, bias=bias)
+    sizes = (input_size, *[hidden_size] * (num_layers - 1))
+    cells = [CELLS[cell](size, hidden_size, bias=bias) for size in sizes]
+    return RNN(cells if num_layers > 1 else cells[0])
 
 
 @torch.no_grad()

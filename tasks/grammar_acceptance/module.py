@@ -49,6 +49,10 @@ class GrammarModel(SequenceModule):
         initializer: ``torch``, ``keras`` or ``chrono`` start of the recurrent weights; for SimpleRNN, LSTM and GRU.
         activation: in the recurrence; for SimpleRNN, LSTM and GRU; None: tanh.
         forget_bias: the LSTM's forget gates' bias at the start (Gers et al. 2000, section 2); None: the initializer's.
+        bias: whether the recurrent layers have bias vectors.
+        freeze_recurrent: the recurrent matrices stay as they start: a reservoir that the input and the head learn to
+            use (Jaeger 2001).
+        head_size: units of a ReLU layer before the linear head; 0: none.
 
     Raises:
         ConfigError: an option is out of range, or does not go with the cell or the data.
@@ -73,6 +77,9 @@ class GrammarModel(SequenceModule):
         initializer: Initializer | None = None,
         activation: str | None = None,
         forget_bias: float | None = None,
+        bias: bool = True,
+        freeze_recurrent: bool = False,
+        head_size: int = 0,
     ) -> None:
         super().__init__()
         for name, size in (("hidden_size", hidden_size), ("num_layers", num_layers)):
@@ -80,7 +87,18 @@ class GrammarModel(SequenceModule):
         require(objective in OBJECTIVES, f"model.objective must be accept or predict, got {objective!r}")
         self.save_hyperparameters()
         self.goal, self.supervision = objective, supervision
-        self.options = NetworkOptions(cell, hidden_size, num_layers, initializer, activation, forget_bias)
+        require(head_size >= 0, f"model.head_size must not be negative, got {head_size}")
+        self.options = NetworkOptions(
+            cell=cell,
+            hidden_size=hidden_size,
+            num_layers=num_layers,
+            initializer=initializer,
+            activation=activation,
+            forget_bias=forget_bias,
+            bias=bias,
+            freeze_recurrent=freeze_recurrent,
+            head_size=head_size,
+        )
 
     def objective_for(self, spec: GrammarSpec) -> Objective:
         """What is learned from data of this kind.

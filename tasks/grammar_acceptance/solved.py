@@ -1,4 +1,4 @@
-"""Ends training when a stress problem is solved, as its paper says."""
+"""Says when a stress problem is solved, as its paper says, and may end training there."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from .problem import Problem
 log = logging.getLogger(__name__)
 
 
-class StopWhenSolved(pl.Callback):
-    """Ends training when the most recent training rows were all right and their mean error is small.
+class WhenSolved(pl.Callback):
+    """Says when the most recent training rows were all right and their mean error is small.
 
     Each row is judged as it was presented, before the network learned from it: see :class:`MostRecent`. The number of
     rows presented until then is said, and logged as ``solved_at``.
 
     Args:
         count: how many rows.
+        stop: whether training ends there.
 
     Raises:
         ConfigError: the model does not solve a problem that has such a rule, or several processes train it.
@@ -34,26 +35,28 @@ class StopWhenSolved(pl.Callback):
     Example:
         .. code-block:: yaml
 
-            trainer: {callbacks: [{class_path: tasks.grammar_acceptance.solved.StopWhenSolved}]}
+            trainer: {callbacks: [{class_path: tasks.grammar_acceptance.solved.WhenSolved}]}
     """
 
     recent: MostRecent | None = None
 
-    def __init__(self, count: int = 2000) -> None:
-        self.count = count
+    def __init__(self, count: int = 2000, stop: bool = False) -> None:
+        self.count, self.stop = count, stop
+        self._said = False
         self._loaded: dict[str, Any] | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         problem = _problem(pl_module)
         if problem.error is None:
             raise ConfigError(
-                f"{type(problem).__name__} has no rule for the most recent rows: leave StopWhenSolved out"
+                f"{type(problem).__name__} has no rule for the most recent rows: leave WhenSolved out"
             )
         if trainer.world_size > 1:
-            raise ConfigError("StopWhenSolved counts rows in the order of presentation: use trainer.devices=1")
+            raise ConfigError("WhenSolved counts rows in the order of presentation: use trainer.devices=1")
         self.recent = MostRecent(problem.error, self.count)
         if self._loaded is not None:
             self.recent.load_state_dict(self._loaded)
+            self._said = self.recent.solved_at is not None
 
     def on_train_batch_end(  # Lightning's signature
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: SequenceBatch, batch_idx: int
@@ -62,8 +65,9 @@ class StopWhenSolved(pl.Callback):
         problem, (answers, targets) = _problem(pl_module), pl_module.latest
         assert isinstance(targets, Tensor)
         self.recent.update(problem.right(answers, targets), problem.errors(answers, targets))
-        if self.recent.solved_at is not None and not trainer.should_stop:
-            trainer.should_stop = True
+        if self.recent.solved_at is not None and not self._said:
+            self._said = True
+            trainer.should_stop = trainer.should_stop or self.stop
             log.info("solved after %s sequences", f"{self.recent.solved_at:,}")
             for logger in trainer.loggers:
                 logger.log_metrics({"solved_at": float(self.recent.solved_at)}, trainer.global_step)
@@ -79,5 +83,5 @@ class StopWhenSolved(pl.Callback):
 
 def _problem(module: pl.LightningModule) -> Problem:
     if not isinstance(module, GrammarModel) or not isinstance(module.objective, Solve):
-        raise ConfigError("StopWhenSolved is for the stress problems: leave it out with strings of a grammar")
+        raise ConfigError("WhenSolved is for the stress problems: leave it out with strings of a grammar")
     return module.objective.problem

@@ -23,7 +23,7 @@ from tasks.grammar_acceptance.negatives import KINDS, one_edit_negatives
 from tasks.grammar_acceptance.objectives import Accept, Predict, illegal_at, place, steps_right, strings_right
 from tasks.grammar_acceptance.rigor import rigorous
 from tasks.grammar_acceptance.sampler import Sample
-from tasks.grammar_acceptance.solved import StopWhenSolved
+from tasks.grammar_acceptance.solved import WhenSolved
 from tasks.grammar_acceptance.sources import AcceptedStrings, Strings
 from tasks.grammar_acceptance.stress import Adding, CopyMemory, TemporalOrder
 from tasks.grammar_acceptance.strings import StringRows
@@ -200,15 +200,15 @@ def test_training_ends_when_a_problem_is_solved_and_counts_over_a_resume(
     monkeypatch.setattr(Adding, "right", lambda self, answers, targets: torch.ones(len(answers), dtype=torch.bool))
     monkeypatch.setattr(Adding, "errors", lambda self, answers, targets: torch.zeros(len(answers)))
 
-    def trained(callback: StopWhenSolved, epochs: int) -> pl.Trainer:
+    def trained(callback: WhenSolved, epochs: int) -> pl.Trainer:
         trainer = pl.Trainer(default_root_dir=tmp_path, max_epochs=epochs, callbacks=[callback], **QUIET)
         trainer.fit(GrammarModel(hidden_size=4), GrammarData(Adding(steps=24, rows=32, eval_rows=4), batch_size=16))
         return trainer
 
-    whole = StopWhenSolved(count=100)
+    whole = WhenSolved(count=100, stop=True)
     assert trained(whole, 10).global_step == 7
     assert whole.recent is not None and whole.recent.solved_at == 100
-    first, second = StopWhenSolved(count=100), StopWhenSolved(count=100)
+    first, second = WhenSolved(count=100, stop=True), WhenSolved(count=100, stop=True)
     trained(first, 2)
     second.load_state_dict(first.state_dict())
     assert trained(second, 10).global_step == 3  # 64 before, 48 more
@@ -230,8 +230,8 @@ def test_what_does_not_go_together_is_said(tmp_path: Path) -> None:
     reber.configure_model()
     with pytest.raises(DataError, match="symbol 'x' at place 2 of 'BTx' is not in the alphabet of embedded_reber"):
         reber.accept(["BT", "BTx"])
-    trainer = pl.Trainer(default_root_dir=tmp_path, max_epochs=1, callbacks=[StopWhenSolved()], **QUIET)
-    with pytest.raises(ConfigError, match="StopWhenSolved is for the stress problems"):
+    trainer = pl.Trainer(default_root_dir=tmp_path, max_epochs=1, callbacks=[WhenSolved()], **QUIET)
+    with pytest.raises(ConfigError, match="WhenSolved is for the stress problems"):
         trainer.fit(GrammarModel(hidden_size=4), GrammarData(Strings(rows=8, eval_rows=4)))
 
 
