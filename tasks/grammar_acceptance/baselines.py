@@ -14,13 +14,13 @@ from lightning_rnn.training.hooks import datamodule_of, gather_to_rank_zero
 from lightning_rnn.training.module import StepResult
 from lightning_rnn.types import SequenceBatch
 
-from .automaton import Automaton
 from .data import GrammarData
+from .grammars.automaton import Automaton
+from .grammars.sampler import Sample
+from .grammars.tables import Acceptor, accuracies, blind, ngrams
 from .objectives import accuracy
-from .sampler import Sample
 from .sources import Strings
 from .strings import StringRows
-from .tables import Acceptor, accuracies, blind, ngrams
 
 SIZES = (2, 3, 5)
 NAMES = {2: "bigrams", 3: "trigrams"}

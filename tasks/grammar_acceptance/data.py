@@ -10,7 +10,7 @@ from lightning_rnn.data import SequenceDataModule, SplitData, StreamBatchSampler
 from lightning_rnn.data.module import BatchOrder, Split
 from lightning_rnn.errors import DataError
 
-from .problem import GrammarSource
+from .problems.problem import GrammarSource
 from .sources import Strings
 from .spec import GrammarSpec
 from .strings import StringRows, StringStreams
@@ -27,8 +27,8 @@ class GrammarData(SequenceDataModule):
     """Strings that a grammar accepts or rejects, or a stress problem.
 
     Args:
-        source: where rows come from: one of :mod:`tasks.grammar_acceptance.sources` or a problem of
-            :mod:`tasks.grammar_acceptance.stress`; None: accepted and rejected strings of the embedded Reber grammar.
+        source: where rows come from: one of :mod:`tasks.grammar_acceptance.sources`, or a problem of
+            :mod:`tasks.grammar_acceptance.problems`; None: :class:`Strings` of the embedded Reber grammar.
         batch_size: rows per batch and process; the last two batches of an epoch share what is left.
         eval_batch_size: the same for validation, test and predict; None is four times ``batch_size``.
         bucketing: whether rows of like length are put together.

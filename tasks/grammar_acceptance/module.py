@@ -23,8 +23,8 @@ from .baselines import ByKind
 from .metrics import collection
 from .network import GrammarNetwork, NetworkOptions
 from .objectives import Accept, Objective, Predict, Solve, Supervision
+from .problems.stress import problem_of
 from .spec import GrammarSpec
-from .stress import problem_of
 from .strings import encode
 
 Goal = Literal["accept", "predict"]
@@ -121,7 +121,7 @@ class GrammarModel(SequenceModule):
         return collection(self.objective.judges())
 
     def run_callbacks(self) -> list[pl.Callback]:
-        from .figures import figures  # late: they need this module
+        from .figures.callbacks import figures  # late: they need this module
 
         shown = [ByKind()] if self.goal == "accept" else []
         return [*super().run_callbacks(), *shown, *figures()]

@@ -22,9 +22,9 @@ from lightning_rnn.functional import sequence_mask
 from lightning_rnn.training.module import Rows, StepResult
 from lightning_rnn.types import SequenceBatch
 
-from .criteria import legal_are_most_active
 from .metrics import Judge
-from .problem import Problem
+from .problems.criteria import legal_are_most_active
+from .problems.problem import Problem
 
 Supervision = Literal["legal", "observed"]
 Targets = dict[str, Tensor]

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .languages import Grammar
-from .negatives import Kind, all_negatives, one_edit_negatives, twins
+from .grammars.languages import Grammar
+from .grammars.negatives import Kind, all_negatives, one_edit_negatives, twins
 
 Judge = Callable[[Sequence[str]], Sequence[bool]]
 RANGES = ((50, 75), (100, 150), (200, 300), (500, 750))  # lengths of the twins
@@ -45,7 +45,7 @@ def rigorous(
         twins of each range.
 
     Example:
-        >>> from .definitions import grammar
+        >>> from .grammars.definitions import grammar
         >>> language = grammar("embedded_reber")
         >>> for check in rigorous(lambda strings: [language.accepts(s) for s in strings], language, ranges=[(50, 75)]):
         ...     print(*check)

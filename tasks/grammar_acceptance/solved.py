@@ -11,10 +11,10 @@ from torch import Tensor
 from lightning_rnn.errors import ConfigError
 from lightning_rnn.types import SequenceBatch
 
-from .criteria import MostRecent
 from .module import GrammarModel
 from .objectives import Solve
-from .problem import Problem
+from .problems.criteria import MostRecent
+from .problems.problem import Problem
 
 log = logging.getLogger(__name__)
 
@@ -48,9 +48,7 @@ class WhenSolved(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         problem = _problem(pl_module)
         if problem.error is None:
-            raise ConfigError(
-                f"{type(problem).__name__} has no rule for the most recent rows: leave WhenSolved out"
-            )
+            raise ConfigError(f"{type(problem).__name__} has no rule for the most recent rows: leave WhenSolved out")
         if trainer.world_size > 1:
             raise ConfigError("WhenSolved counts rows in the order of presentation: use trainer.devices=1")
         self.recent = MostRecent(problem.error, self.count)

@@ -14,12 +14,12 @@ from lightning_rnn.data import SplitData
 from lightning_rnn.data.module import Split
 from lightning_rnn.errors import ConfigError, require
 
-from .automaton import Automaton
-from .definitions import grammar, lingering
-from .languages import Grammar
-from .negatives import Kind
-from .problem import PARTS, GrammarSource
-from .sampler import BalancedSampler, Sample, disjoint, held_out
+from .grammars.automaton import Automaton
+from .grammars.definitions import grammar, lingering
+from .grammars.languages import Grammar
+from .grammars.negatives import Kind
+from .grammars.sampler import BalancedSampler, Sample, disjoint, held_out
+from .problems.problem import PARTS, GrammarSource
 from .spec import GrammarSpec
 from .strings import StringRows, StringStreams, read_strings
 
@@ -32,7 +32,7 @@ class _OfGrammar(GrammarSource):
     """What sources of strings share.
 
     Attributes:
-        grammar: by name, or a YAML file: see :func:`tasks.grammar_acceptance.definitions.grammar`.
+        grammar: by name, or a YAML file: see :func:`tasks.grammar_acceptance.grammars.definitions.grammar`.
         seed: of all strings.
     """
 

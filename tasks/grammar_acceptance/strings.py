@@ -17,8 +17,8 @@ from lightning_rnn.errors import DataError
 from lightning_rnn.paths import existing
 from lightning_rnn.types import SequenceBatch
 
-from .languages import Grammar, check_symbols
-from .sampler import Sample
+from .grammars.languages import Grammar, check_symbols
+from .grammars.sampler import Sample
 from .spec import START
 
 
@@ -60,7 +60,7 @@ class StringRows(SplitData):
         name: without a grammar, what the alphabet is called.
 
     Example:
-        >>> from .definitions import grammar
+        >>> from .grammars.definitions import grammar
         >>> rows = StringRows(grammar("reber"), [Sample("BTXSE", True, "accepted"), Sample("BE", False, "truncation")])
         >>> batch = rows.__getitems__([1, 0])
         >>> batch.inputs.shape, batch.targets["accepted"], batch.targets["legal"].shape
@@ -102,7 +102,7 @@ class StringStreams(SplitData):
         chunk: steps of a batch.
 
     Example:
-        >>> from .definitions import grammar
+        >>> from .grammars.definitions import grammar
         >>> streams = StringStreams(grammar("continual_embedded_reber"), ["BTBTXSETEBPB", "BPBPVVEPE"], chunk=8)
         >>> streams.lengths
         tensor([13, 10])

@@ -21,10 +21,10 @@ from lightning_rnn.cli import main
 from lightning_rnn.data import SequenceDataModule
 from lightning_rnn.training.module import SequenceModule
 from tasks.grammar_acceptance import GrammarData, GrammarModel, command
-from tasks.grammar_acceptance.definitions import grammar
-from tasks.grammar_acceptance.negatives import one_edit_negatives
+from tasks.grammar_acceptance.grammars.definitions import grammar
+from tasks.grammar_acceptance.grammars.negatives import one_edit_negatives
+from tasks.grammar_acceptance.problems.stress import Adding
 from tasks.grammar_acceptance.sources import AcceptedStrings, Strings
-from tasks.grammar_acceptance.stress import Adding
 from tasks.sequence_classification import ClassificationData, SequenceClassifier
 
 REBER = grammar("reber")
@@ -44,9 +44,9 @@ def trained(model: SequenceModule, data: SequenceDataModule, file: Path, epochs:
 @pytest.fixture(scope="session")
 def acceptor(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The checkpoint of a network that is right on short Reber strings."""
-    data = GrammarData(Strings(grammar="reber", rows=1000, eval_rows=200, long_share=0.0))
+    data = GrammarData(Strings(grammar="reber", rows=2000, eval_rows=200, long_share=0.0, held_out=0.05))
     model = GrammarModel(hidden_size=24, initializer="keras")
-    return trained(model, data, tmp_path_factory.mktemp("reber") / "best.ckpt", epochs=8)
+    return trained(model, data, tmp_path_factory.mktemp("reber") / "best.ckpt", epochs=10)
 
 
 def give(monkeypatch: pytest.MonkeyPatch, raw: bytes) -> None:
@@ -213,7 +213,7 @@ def test_checkpoints_of_something_else_are_refused_by_name(
     (tmp_path / "text.ckpt").write_text("BTXSE")
     (tmp_path / "half.ckpt").write_bytes(acceptor.read_bytes()[:-2000])
     broken = torch.load(acceptor, weights_only=True)
-    broken["state_dict"]["network.head.bias"][0] = torch.nan
+    broken["state_dict"]["network.head.0.bias"][0] = torch.nan
     torch.save(broken, tmp_path / "nan.ckpt")
     for file, code, message in (
         (of_task, 1, "is of the task tasks.sequence_classification, this is tasks.grammar_acceptance"),

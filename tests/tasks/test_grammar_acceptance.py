@@ -18,16 +18,16 @@ from lightning_rnn.layers.table import CellName, recurrent
 from lightning_rnn.types import SequenceBatch
 from tasks.grammar_acceptance import GrammarData, GrammarModel
 from tasks.grammar_acceptance.baselines import by_kind
-from tasks.grammar_acceptance.definitions import grammar
-from tasks.grammar_acceptance.negatives import KINDS, one_edit_negatives
+from tasks.grammar_acceptance.grammars.definitions import grammar
+from tasks.grammar_acceptance.grammars.negatives import KINDS, one_edit_negatives
+from tasks.grammar_acceptance.grammars.sampler import Sample
+from tasks.grammar_acceptance.grammars.tables import blind, ngrams
 from tasks.grammar_acceptance.objectives import Accept, Predict, illegal_at, place, steps_right, strings_right
+from tasks.grammar_acceptance.problems.stress import Adding, CopyMemory, TemporalOrder
 from tasks.grammar_acceptance.rigor import rigorous
-from tasks.grammar_acceptance.sampler import Sample
 from tasks.grammar_acceptance.solved import WhenSolved
 from tasks.grammar_acceptance.sources import AcceptedStrings, Strings
-from tasks.grammar_acceptance.stress import Adding, CopyMemory, TemporalOrder
 from tasks.grammar_acceptance.strings import StringRows
-from tasks.grammar_acceptance.tables import blind, ngrams
 
 EMBEDDED = grammar("embedded_reber")
 SMALL: dict[str, Any] = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False}

@@ -17,19 +17,19 @@ from torch.utils.data import DataLoader
 from lightning_rnn.errors import ConfigError
 from lightning_rnn.types import SequenceBatch
 from tasks.grammar_acceptance import GrammarData, GrammarModel
-from tasks.grammar_acceptance.automaton import Arc, Automaton
-from tasks.grammar_acceptance.definitions import grammar, reber
-from tasks.grammar_acceptance.drawing import BINS, LEAST, Judged, bin_lengths, count_kinds
-from tasks.grammar_acceptance.figures import choose, figures, read_again
-from tasks.grammar_acceptance.graphs import bezier, layout
-from tasks.grammar_acceptance.languages import Grammar
-from tasks.grammar_acceptance.machines import Machine
-from tasks.grammar_acceptance.negatives import KINDS
-from tasks.grammar_acceptance.reading import SHOWN, Reading, window
-from tasks.grammar_acceptance.sampler import BalancedSampler, Sample
+from tasks.grammar_acceptance.figures.callbacks import choose, figures, read_again
+from tasks.grammar_acceptance.figures.drawing import BINS, LEAST, Judged, bin_lengths, count_kinds
+from tasks.grammar_acceptance.figures.graphs import bezier, layout
+from tasks.grammar_acceptance.figures.machines import Machine
+from tasks.grammar_acceptance.figures.reading import SHOWN, Reading, window
+from tasks.grammar_acceptance.figures.states import extract
+from tasks.grammar_acceptance.grammars.automaton import Arc, Automaton
+from tasks.grammar_acceptance.grammars.definitions import grammar, reber
+from tasks.grammar_acceptance.grammars.languages import Grammar
+from tasks.grammar_acceptance.grammars.negatives import KINDS
+from tasks.grammar_acceptance.grammars.sampler import BalancedSampler, Sample
+from tasks.grammar_acceptance.problems.stress import Adding
 from tasks.grammar_acceptance.sources import AcceptedStrings, Strings
-from tasks.grammar_acceptance.states import extract
-from tasks.grammar_acceptance.stress import Adding
 from tasks.grammar_acceptance.strings import StringRows
 
 
@@ -111,8 +111,8 @@ def test_a_network_that_lets_nothing_follow_is_one_state_and_no_grammar() -> Non
     model = GrammarModel(hidden_size=4)
     model.spec = Strings(grammar="reber").spec()
     model.configure_model()
-    model.network.head.weight.data.zero_()
-    model.network.head.bias.data.fill_(-1)
+    model.network.head[-1].weight.data.zero_()
+    model.network.head[-1].bias.data.fill_(-1)
     found = extract(model, grammar("reber"), ["BTXSE"])
     assert list(found.machine.table) == ["1"] and not found.machine.accepting
     with pytest.raises(ConfigError, match="no arcs"):

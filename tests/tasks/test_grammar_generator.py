@@ -17,13 +17,13 @@ from scipy.stats import chisquare
 from lightning_rnn.errors import ConfigError
 from lightning_rnn.layers.table import CellName
 from tasks.grammar_acceptance import GrammarData, GrammarModel, generator
-from tasks.grammar_acceptance.definitions import grammar
 from tasks.grammar_acceptance.generator import Generated, Generator
+from tasks.grammar_acceptance.grammars.definitions import grammar
+from tasks.grammar_acceptance.grammars.sampler import Sample
 from tasks.grammar_acceptance.objectives import Supervision
-from tasks.grammar_acceptance.sampler import Sample
+from tasks.grammar_acceptance.problems.stress import Adding
 from tasks.grammar_acceptance.sources import AcceptedStrings
 from tasks.grammar_acceptance.spec import GrammarSpec
-from tasks.grammar_acceptance.stress import Adding
 from tasks.grammar_acceptance.strings import StringRows
 
 REBER = grammar("reber")
@@ -107,8 +107,8 @@ def test_the_hotter_the_more_mistakes() -> None:
 @pytest.mark.parametrize("cell", get_args(CellName))
 def test_step_by_step_equals_the_whole(cell: CellName, supervision: Supervision) -> None:
     model = built(GrammarModel("predict", supervision, cell=cell, hidden_size=4, num_layers=2))
-    model.network.head.weight.data.mul_(0.2)  # nothing is certain
-    model.network.head.bias.data.fill_(0.3)
+    model.network.head[-1].weight.data.mul_(0.2)  # nothing is certain
+    model.network.head[-1].bias.data.fill_(0.3)
     found = Generator(model).sample(40, temperature=0.7, longest=8)
     assert len({len(one.string) for one in found}) > 2, "rows leave at different steps"
     for one in found:
@@ -163,10 +163,10 @@ def test_one_seed_gives_one_list_whatever_else_is_drawn(monkeypatch: pytest.Monk
 
 def test_strings_are_cut_at_the_longest_and_say_so() -> None:
     model = built(GrammarModel("predict", hidden_size=6))
-    model.network.head.bias.data[2] = -50  # it never ends
+    model.network.head[-1].bias.data[2] = -50  # it never ends
     assert [(len(one.string), one.finished) for one in Generator(model).sample(5, longest=7)] == [(7, False)] * 5
     assert [one[:2] for one in Generator(model).sample(2, longest=0)] == [("", False)] * 2
-    model.network.head.bias.data[2] = 1000  # it ends at once
+    model.network.head[-1].bias.data[2] = 1000  # it ends at once
     assert Generator(model).sample(2, longest=7) == [Generated("", True, 0.0)] * 2
     assert Generator(model).sample(0) == []
 

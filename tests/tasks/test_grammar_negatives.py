@@ -14,10 +14,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from lightning_rnn.errors import ConfigError
-from tasks.grammar_acceptance.automaton import Arc, Automaton
-from tasks.grammar_acceptance.definitions import grammar
-from tasks.grammar_acceptance.languages import Grammar
-from tasks.grammar_acceptance.negatives import (
+from tasks.grammar_acceptance.grammars.automaton import Arc, Automaton
+from tasks.grammar_acceptance.grammars.definitions import grammar
+from tasks.grammar_acceptance.grammars.languages import Grammar
+from tasks.grammar_acceptance.grammars.negatives import (
     EDITS,
     KINDS,
     Kind,
@@ -27,8 +27,8 @@ from tasks.grammar_acceptance.negatives import (
     one_edit_negatives,
     twins,
 )
-from tasks.grammar_acceptance.sampler import SHARES, BalancedSampler, Sample, disjoint, held_out
-from tasks.grammar_acceptance.tables import accuracies, blind, ngrams
+from tasks.grammar_acceptance.grammars.sampler import SHARES, BalancedSampler, Sample, disjoint, held_out
+from tasks.grammar_acceptance.grammars.tables import accuracies, blind, ngrams
 
 NAMES = ["embedded_reber", "reber", "nested_reber_2", "continual_embedded_reber", "anbn", "anbncn", "dyck1", "dyck2"]
 

@@ -13,10 +13,10 @@ import pytest
 from scipy.stats import chisquare
 
 from lightning_rnn.errors import ConfigError, DataError
-from tasks.grammar_acceptance.automaton import Arc, Automaton
-from tasks.grammar_acceptance.counters import Blocks, Dyck
-from tasks.grammar_acceptance.definitions import continual, embed, grammar, nested_reber, read_automaton, reber
-from tasks.grammar_acceptance.languages import BEGIN, END, Grammar, below, cut
+from tasks.grammar_acceptance.grammars.automaton import Arc, Automaton
+from tasks.grammar_acceptance.grammars.counters import Blocks, Dyck
+from tasks.grammar_acceptance.grammars.definitions import continual, embed, grammar, nested_reber, read_automaton, reber
+from tasks.grammar_acceptance.grammars.languages import BEGIN, END, Grammar, below, cut
 
 SMALL = {"anbn": 12, "anbncn": 12, "dyck1": 12, "dyck2": 8, "even": 8}  # longest strings that are all looked at
 BLOCKS = {symbols: {"".join(c * n for c in symbols) for n in range(1, 13)} for symbols in ("ab", "abc")}

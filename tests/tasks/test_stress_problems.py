@@ -11,10 +11,10 @@ from torch.nn import functional as F
 
 from lightning_rnn.errors import ConfigError
 from lightning_rnn.types import SequenceBatch
-from tasks.grammar_acceptance.criteria import MostRecent, all_within, legal_are_most_active
-from tasks.grammar_acceptance.definitions import grammar
-from tasks.grammar_acceptance.problem import Problem, StressRows
-from tasks.grammar_acceptance.stress import Adding, CopyMemory, TemporalOrder
+from tasks.grammar_acceptance.grammars.definitions import grammar
+from tasks.grammar_acceptance.problems.criteria import MostRecent, all_within, legal_are_most_active
+from tasks.grammar_acceptance.problems.problem import Problem, StressRows
+from tasks.grammar_acceptance.problems.stress import Adding, CopyMemory, TemporalOrder
 
 PROBLEMS: list[Problem] = [Adding(steps=50), TemporalOrder(marks=2), TemporalOrder(marks=3), CopyMemory(steps=30)]
 IDS = ["adding", "6a", "6b", "copy"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .automaton import Arc, Automaton, closure
-from .languages import END
+from ..grammars.automaton import Arc, Automaton, closure
+from ..grammars.languages import END
 
 Table = dict[str, dict[str, str]]  # of each state: symbol → next state
 Step = tuple[str, str, str]  # state, symbol, next state

@@ -17,7 +17,7 @@ from matplotlib.patches import Circle, FancyArrowPatch
 
 from lightning_rnn.training.drawing import BLUE, ORANGE, shorten
 
-from .languages import END
+from ..grammars.languages import END
 from .machines import Machine, Step
 
 Point = npt.NDArray[np.float64]

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .automaton import Automaton
+from ..grammars.automaton import Automaton
+from ..grammars.languages import Grammar
 from .exploration import NONE, Explored, Ints, explore
-from .languages import Grammar
 from .machines import Machine
 
 if TYPE_CHECKING:
-    from .module import GrammarModel
+    from ..module import GrammarModel
 
 TOLERATED = 0.005  # of a cluster's visits may act otherwise than the cluster
 UNBOUNDED = 24  # clusters of a network, at most, whose grammar is no finite automaton

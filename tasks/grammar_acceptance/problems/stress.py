@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from lightning_rnn.errors import require
 from lightning_rnn.types import SequenceBatch
 
+from ..spec import GrammarSpec
 from .criteria import all_within
 from .problem import Ints, Problem
-from .spec import GrammarSpec
 
 
 @dataclass(frozen=True)

@@ -18,18 +18,18 @@ from lightning_rnn.training.hooks import datamodule_of
 from lightning_rnn.training.module import SequenceModule, StepResult
 from lightning_rnn.types import SequenceBatch
 
-from .data import GrammarData
+from ..data import GrammarData
+from ..grammars.languages import Grammar
+from ..objectives import Accept, Objective, Predict
+from ..sources import AcceptedStrings, Strings
+from ..strings import StringRows
 from .drawing import Judged, draw_kinds, draw_lengths, tally
 from .graphs import Panel, draw_automata
-from .languages import Grammar
-from .objectives import Accept, Objective, Predict
 from .reading import Reading, draw_reading
-from .sources import AcceptedStrings, Strings
 from .states import ExtractedAutomaton, extract
-from .strings import StringRows
 
 if TYPE_CHECKING:
-    from .module import GrammarModel
+    from ..module import GrammarModel
 
 EXAMPLE = 24  # symbols of the strings that are shown as examples, at most, where there are such
 MISTAKES = 4
@@ -172,7 +172,7 @@ def read_again(model: GrammarModel, rows: StringRows, judged: dict[int, Judged],
 class AutomatonFigure(GrammarFigure[int]):
     """Draws ``automaton_val.png`` and ``automaton_test.png``: the network as an automaton, beside the grammar's own.
 
-    See :func:`tasks.grammar_acceptance.states.extract`. The state is the number of batches; rank 0 explores alone.
+    See :func:`.states.extract`. The state is the number of batches; rank 0 explores alone.
     """
 
     name = "automaton"
@@ -194,7 +194,7 @@ def draw_extracted(found: ExtractedAutomaton, name: str, title: str) -> Figure:
     """A network's automaton above the grammar's, which of their arcs the other lacks in orange.
 
     Args:
-        found: what :func:`tasks.grammar_acceptance.states.extract` gave.
+        found: what :func:`tasks.grammar_acceptance.figures.states.extract` gave.
         name: of the grammar.
         title: of the figure.
     """

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from lightning_rnn.training.drawing import BLUE, GRAY, ORANGE
 
-from .negatives import KINDS
+from ..grammars.negatives import KINDS
 
 THRESHOLD = 0.5
 BINS = 12  # of lengths, at most

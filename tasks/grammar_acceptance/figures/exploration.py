@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from .objectives import Objective, Predict
-from .strings import encode
+from ..objectives import Objective, Predict
+from ..strings import encode
 
 if TYPE_CHECKING:
-    from .module import GrammarModel
+    from ..module import GrammarModel
 
 Ints = npt.NDArray[np.int64]
 PREFIXES = 1500  # that are taken from the strings, at most: the tree of all states needs the square of it

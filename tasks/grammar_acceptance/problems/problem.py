@@ -20,7 +20,7 @@ from lightning_rnn.data.sampled import hashed
 from lightning_rnn.errors import require
 from lightning_rnn.types import SequenceBatch
 
-from .spec import GrammarSpec
+from ..spec import GrammarSpec
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
