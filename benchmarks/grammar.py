@@ -257,9 +257,9 @@ def cells(seed: int, folder: Path) -> Lines:
     memoryless = CopyMemory(steps=200).baselines()["memoryless_cross_entropy"]
     told = [
         "Embedded Reber: validation accuracy, and pairs right of 100 twins of 100 to 150 symbols, after 8 epochs of",
-        "8,000 strings. Temporal order and adding: sequences until solved by the paper's criterion, of 20,000, else the",
-        "share of validation rows that are right (by chance .125 and .07). Copy: cross-entropy after 5,000 sequences;",
-        f"without memory {memoryless:.4f}. The configurations' own learning rates, not tuned for each cell.",
+        "8,000 strings. Temporal order and adding: sequences until solved by the paper's criterion, of 20,000, else",
+        "the share of validation rows that are right (by chance .125 and .07). Copy: cross-entropy after 5,000",
+        f"sequences; without memory {memoryless:.4f}. The configurations' own learning rates, not tuned for each cell.",
     ]
     return [*told, "", *table(["cell", *SHORT], rows)]
 
