@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from lightning_rnn.cli import main
 from lightning_rnn.errors import ConfigError, DataError
 from lightning_rnn.layers.table import CellName, recurrent
+from lightning_rnn.training.predictions import PredictionWriter
 from lightning_rnn.types import SequenceBatch
 from tasks.grammar_acceptance import GrammarData, GrammarModel
 from tasks.grammar_acceptance.baselines import by_kind
@@ -282,12 +283,14 @@ def test_streams_in_chunks_with_carried_state_are_one_run() -> None:
         assert torch.equal(torch.cat(legal[row]), torch.from_numpy(source.language.legal_mask(string)))
 
 
-def test_streams_train_on_the_command_line_and_are_all_legal(tmp_path: Path) -> None:
+def test_streams_train_and_have_no_figure_of_strings(tmp_path: Path) -> None:
     source = ContinualStreams(streams=6, steps=50, eval_streams=2, eval_steps=60)
     model = GrammarModel(objective="predict", supervision="legal", hidden_size=6)
-    trainer = pl.Trainer(default_root_dir=tmp_path, max_epochs=1, **QUIET)
+    shown = [one for one in model.run_callbacks() if not isinstance(one, PredictionWriter)]
+    trainer = pl.Trainer(default_root_dir=tmp_path, max_epochs=1, callbacks=shown, **QUIET)
     trainer.fit(model, GrammarData(source, batch_size=2))
     assert torch.isfinite(trainer.callback_metrics["val_loss"])
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["learning_curves.png"]
     with pytest.raises(ConfigError, match="streams need an automaton"):
         ContinualStreams(grammar="dyck1").split("train")
 
