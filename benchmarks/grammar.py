@@ -232,7 +232,7 @@ CELLS: dict[str, list[str]] = {
 }
 PLAIN = ["--model.activation", "null", "--model.bias", "true", "--model.freeze_recurrent", "false"]
 SHORT: dict[str, list[str]] = {  # problem: configuration and what is shorter there
-    "embedded Reber": ["embedded_reber", "--data.source.rows", "8000", "--trainer.max_epochs", "8"],
+    "embedded Reber": ["embedded_reber", "--data.source.rows", "8000", "--trainer.max_epochs", "20"],
     "temporal order 6b": ["temporal_order", "--data.source.rows", "20000"],
     "adding, T = 200": ["adding", "--data.source.steps", "200", "--data.source.rows", "20000"],
     "copy, T = 200": [
@@ -256,7 +256,7 @@ def cells(seed: int, folder: Path) -> Lines:
         print(row, flush=True)
     memoryless = CopyMemory(steps=200).baselines()["memoryless_cross_entropy"]
     told = [
-        "Embedded Reber: validation accuracy, and pairs right of 100 twins of 100 to 150 symbols, after 8 epochs of",
+        "Embedded Reber: validation accuracy, and pairs right of 100 twins of 100 to 150 symbols, after 20 epochs of",
         "8,000 strings. Temporal order and adding: sequences until solved by the paper's criterion, of 20,000, else",
         "the share of validation rows that are right (by chance .125 and .07). Copy: cross-entropy after 5,000",
         f"sequences; without memory {memoryless:.4f}. The configurations' own learning rates, not tuned for each cell.",
