@@ -8,7 +8,7 @@ ifneq ($(wildcard ../shared/data),)
 export LIGHTNING_RNN_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: demo test test-slow test-triton gpu-check lint format clean
+.PHONY: demo test test-slow test-triton results-translation gpu-check lint format clean
 
 # One thread: so small a network gains nothing from two, and loses much on a busy machine.
 demo: export OMP_NUM_THREADS = 1
@@ -31,6 +31,10 @@ test-slow: .venv/dev
 test-triton: .venv/dev
 	@$(INSTALL) -e '.[triton]'
 	@$(BIN)/python -m pytest tests/test_triton.py
+
+# What the tables of translation were made with; hours on two cores. Stopped, it goes on where it was.
+results-translation: .venv/dev
+	@$(BIN)/python benchmarks/translation.py --write
 
 # On a machine with an NVIDIA GPU: the tests that need one, and the engines' times there.
 gpu-check: .venv/dev

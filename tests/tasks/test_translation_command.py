@@ -238,6 +238,7 @@ def test_without_a_checkpoint_nothing_is_translated(capsys: pytest.CaptureFixtur
         (["--batch_size", "0"], "batch_size must be at least 1"),
         (["--no_repeat_ngram", "-1"], "no_repeat_ngram is -1"),
         (["--length_constant", "0"], "length_constant is 0"),
+        (["--device", "nowhere"], "--device nowhere: "),
     ],
 )
 def test_a_wrong_option_is_one_sentence(options: list[str], message: str, model: Path, give: Any, capsys: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -12,6 +13,7 @@ import pytest
 import pytorch_lightning as pl
 import sacrebleu
 import torch
+from pytorch_lightning.strategies import DDPStrategy
 from torch.nn import functional as F
 
 from lightning_rnn.cli import main
@@ -23,7 +25,7 @@ from lightning_rnn.seq2seq.decoders import DecoderKind
 from lightning_rnn.seq2seq.heads import HeadKind
 from lightning_rnn.testing.contract import check_resume
 from tasks.translation import TranslationData, Translator
-from tasks.translation.callbacks import chosen
+from tasks.translation.callbacks import chosen, figures
 from tasks.translation.figures import Bucket, Heat, bucket_of, draw_attention, draw_lengths
 from tasks.translation.network import NetworkOptions, TranslationNetwork, shifted
 from tasks.translation.numbers import Numbers
@@ -35,7 +37,7 @@ NUMBERS += " --model.embedding_size 32 --model.hidden_size 32 --model.val_senten
 NUMBERS += " --optimizer Adam --optimizer.lr 0.01"
 NUMBERS += " --checkpoint.monitor val_bleu --checkpoint.mode max --trainer.max_epochs 6 --trainer.accelerator cpu"
 SOURCE, LENGTHS = torch.tensor([[4, 5, 6, 3], [8, 3, 0, 0]]), torch.tensor([4, 2])
-TARGET = torch.tensor([[7, 8, 3], [6, 3, 0]])
+TARGET = torch.tensor([[7, 29, 12, 3], [16, 3, 0, 0]])  # of all clusters of an adaptive softmax
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +78,13 @@ def test_every_head_and_bridge_trains(decoder: DecoderKind) -> None:
         if (head, tying) != ("adaptive", "all"):
             trains(head, decoder=decoder, tying=tying, candidates=9 if head in ("sampled", "nce") else None)
     for bridge in get_args(BridgeKind):
-        trains(decoder=decoder, bridge=bridge, bidirectional=False, encoder_layers=2)
+        if (decoder, bridge) != ("none", "zero"):
+            trains(decoder=decoder, bridge=bridge, bidirectional=False, encoder_layers=2)
+
+
+def test_a_decoder_that_would_know_nothing_of_the_source_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"model\.bridge must not be zero"):
+        trains(decoder="none", bridge="zero")
 
 
 @pytest.mark.parametrize("cell", ["gru", "simple_rnn", "mgu", "slstm", "min_gru", "layer_norm_lstm"])
@@ -101,6 +109,19 @@ def test_loss_is_the_mean_cross_entropy_of_the_targets_up_to_the_end() -> None:
     total = sum(F.nll_loss(row[:length], words[:length], reduction="sum") for row, words, length in rows)
     torch.testing.assert_close(result.loss, total / batch.target_lengths.sum())
     assert result.weight == int(batch.target_lengths.sum())
+
+
+@pytest.mark.parametrize("decoder", get_args(DecoderKind))
+def test_sentences_without_translations_are_predicted(decoder: DecoderKind, tmp_path: Path) -> None:
+    (tmp_path / "new.txt").write_text("twenty-one\nseven\n")
+    numbers = Numbers(train=60, val=5, test=5)
+    data = TranslationData(numbers, predict=str(tmp_path / "new.txt"), vocab_size=60)
+    quiet: dict[str, Any] = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary"), False)
+    trainer = pl.Trainer(max_steps=1, accelerator="cpu", enable_checkpointing=False, limit_val_batches=0, **quiet)
+    model = Translator(embedding_size=8, hidden_size=8, decoder=decoder)
+    trainer.fit(model, data)
+    (rows,) = trainer.predict(model, data) or []
+    assert rows["source"] == ["seven", "twenty-one"] and len(rows["translation"]) == 2  # type: ignore[index]
 
 
 def test_run_folder_holds_everything(run: Path) -> None:
@@ -154,6 +175,34 @@ def test_a_resumed_run_ends_with_the_same_weights(options: dict[str, Any], tmp_p
     data = partial(TranslationData, Numbers(train=100, val=10, test=10), vocab_size=60, sampling=0.2)
     model = partial(Translator, embedding_size=8, hidden_size=8, val_sentences=4, **options)
     check_resume(Task("translation", model, data), tmp_path)  # type: ignore[arg-type]  # made as the classes are
+
+
+def test_translations_are_scored_and_drawn_the_same_on_two_processes(tmp_path: Path) -> None:
+    results = []
+    for processes in (1, 2):
+        data = TranslationData(Numbers(train=60, val=7, test=15), vocab_size=60, eval_batch_size=4)
+        data.setup("fit")
+        model = Translator(embedding_size=8, hidden_size=8)
+        model.spec = data.spec
+        torch.manual_seed(3)
+        model.configure_model()
+        forked = DDPStrategy(start_method="fork", process_group_backend="gloo", timeout=timedelta(seconds=60))
+        quiet: dict[str, Any] = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary"), False)
+        trainer = pl.Trainer(
+            accelerator="cpu",
+            devices=processes,
+            strategy=forked if processes > 1 else "auto",
+            enable_checkpointing=False,
+            use_distributed_sampler=False,
+            inference_mode=False,
+            callbacks=figures(attention=True),
+            default_root_dir=tmp_path / str(processes),
+            **quiet,
+        )
+        results.append(trainer.test(model, data, verbose=False)[0])
+        drawn = {path.name for path in (tmp_path / str(processes) / "figures").iterdir()}
+        assert drawn == {"attention_test.png", "bleu_by_length_test.png"}
+    assert results[1] == pytest.approx(results[0], abs=1e-4)
 
 
 def test_validation_translates_only_the_first_rows() -> None:
