@@ -21,7 +21,7 @@ def test_wheel_holds_both_packages_and_the_entry_points(tmp_path: Path) -> None:
     expected = {"__init__.py", "py.typed"}
     for package in ("lightning_rnn", "tasks"):
         assert {f"{package}/{name}" for name in expected} <= names
-    assert "tasks/sequence_classification/module.py" in names
+    assert {"tasks/sequence_classification/module.py", "tasks/grammar_acceptance/grammars/reber.yaml"} <= names
     assert not any(name.startswith(("tests", "configs", "runs")) for name in names)
     assert "lightning-rnn = lightning_rnn.cli:console" in text
     assert "sequence_classification = tasks.sequence_classification" in text

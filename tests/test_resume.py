@@ -76,6 +76,7 @@ SETTINGS: dict[str, Options] = {
                   "trainer": {"accumulate_grad_batches": 2}},
     "early_stopping": {"callbacks": lambda: [EarlyStopping("val_loss", min_delta=9.0, patience=1)],
                        "trainer": {"max_epochs": 5}},
+    "steps": {"trainer": {"max_epochs": -1, "max_steps": 33}, "last": {"every_n_steps": 4}},
 }  # fmt: skip
 
 
@@ -192,6 +193,14 @@ def test_stopped_anywhere_and_resumed_is_never_stopped(
     except Stopped:
         run.fit(resume=True)
     assert_same(run.end, undisturbed(settings))
+
+
+def test_a_run_of_so_many_steps_goes_through_all_batches_of_its_epochs(undisturbed: Callable[[str], Any]) -> None:
+    batches = undisturbed("steps")["batches"]
+    assert list(batches) == [(step // 13, step % 13) for step in range(33)]
+    for epoch in (0, 1):
+        rows = [row for step in range(13) for row in batches[epoch, step][0]]
+        assert sorted(rows) == list(range(len(rows))) and len(rows) > 1200
 
 
 def test_stopped_at_every_other_batch(tmp_path: Path, undisturbed: Callable[[str], dict[str, Any]]) -> None:

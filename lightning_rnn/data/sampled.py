@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -20,14 +21,27 @@ def row_seeds(seed: int, epoch: int, rows: Tensor) -> list[int]:
         >>> row_seeds(0, 0, torch.tensor([0, 1]))
         [595752380, 791848836]
     """
-    state = np.zeros(len(rows), dtype=np.uint64)
-    for part in (np.uint64(seed), np.uint64(epoch), rows.numpy().astype(np.uint64)):
+    number = np.uint64(seed), np.uint64(epoch), rows.numpy().astype(np.uint64)
+    seeds: list[int] = (hashed(*number) >> np.uint64(32)).tolist()
+    return seeds
+
+
+def hashed(*parts: np.uint64 | npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """One number from 0 to 2**64 - 1 for each place of the parts, broadcast: all of them hashed, in order (splitmix64).
+
+    At least one of the parts is an array: numbers would warn that they overflow.
+
+    Example:
+        >>> hashed(np.uint64(0), np.arange(3, dtype=np.uint64)).shape
+        (3,)
+    """
+    state = np.zeros([1] * max(np.ndim(part) for part in parts), dtype=np.uint64)
+    for part in parts:
         state = (state ^ part) + _STEP
         state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         state ^= state >> np.uint64(31)
-    seeds: list[int] = (state >> np.uint64(32)).tolist()
-    return seeds
+    return state
 
 
 class SampledText:

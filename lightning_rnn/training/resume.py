@@ -15,6 +15,7 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.callbacks import EarlyStopping, WeightAveraging
+from pytorch_lightning.loops.loop import _Loop
 from pytorch_lightning.strategies import ParallelStrategy
 
 from lightning_rnn.errors import require
@@ -147,7 +148,9 @@ class LastCheckpoint(pl.Callback):
         self._validated = not trainer.sanity_checking
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        trainer.fit_loop.restarting = False  # else plateau schedulers would miss the epoch that a run was resumed in
+        # else plateau schedulers would miss the epoch of a resume; by the base's setter: with max_steps the fit
+        # loop's own takes every epoch for a restarted one, and skips it
+        _Loop.restarting.fset(trainer.fit_loop, False)  # type: ignore[attr-defined]  # a property
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._save(trainer, "end", 0)

@@ -342,7 +342,7 @@ def test_checkpoints_of_other_things_are_refused(
 def test_checkpoint_of_another_shape_is_refused(digits_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = f"test {DIGITS} --model.hidden_size 9 --trainer.default_root_dir {digits_run}"
     assert main(run.split()) == 1
-    assert "network.head.weight: (10, 150) there, (10, 9) here" in capsys.readouterr().err
+    assert "network.head[-1].weight: (10, 150) there, (10, 9) here" in capsys.readouterr().err
 
 
 def test_series_of_another_width_are_refused(data_root: Path) -> None:

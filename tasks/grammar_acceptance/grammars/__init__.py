@@ -1,0 +1,1 @@
+"""Languages with exact recognisers, their negatives, and samplers of both."""
