@@ -22,6 +22,7 @@ CONFIGS = {
     "winner-style stack, mean of 21 copies": "synthetic_winner",
     "bidirectional GRU (ours)": "synthetic_gru",
 }
+HOURS = (50_000, 100_000, 400_000)
 VERBS = ("fit", "test", "predict")
 MAIN = "import sys; from lightning_rnn.cli import console; console()"
 
@@ -102,6 +103,18 @@ def report(seeds: list[int], out: Path) -> list[str]:
     return [row(name, [found], " | ") for name, found in baselines.items()] + lines
 
 
+def memory_by_hours(out: Path) -> list[str]:
+    """One epoch of the two-layer LSTM on so many training hours, made and written to the cache before where absent."""
+    lines = []
+    for hours in HOURS:
+        root = out / f"hours{hours}"
+        args = ["fit", "--config", "configs/rainfall/synthetic_lstm2.yaml", "--trainer.default_root_dir", str(root)]
+        args += ["--trainer.max_epochs", "1", "--data.source.train_hours", str(hours)]
+        ran = run(args, root / "fit.json")
+        lines.append(f"| {hours:,} | {ran.seconds:.0f} | {ran.own:.0f} | {ran.all:.0f} |")
+    return lines
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -118,6 +131,9 @@ def main() -> None:
     print("| | MAE, mm | MAE under 73 mm | fit + test + predict, s | most memory, own / with mapped files, MB |")
     print("|---|---|---|---|---|")
     print("\n".join(lines))
+    print("\nMemory by the number of training hours, one epoch of the two-layer LSTM:\n")
+    print("| hours | s | most own memory, MB | with mapped files, MB |\n|---|---|---|---|")
+    print("\n".join(memory_by_hours(args.out)))
 
 
 if __name__ == "__main__":

@@ -63,6 +63,7 @@ class RainfallRegressor(SequenceModule):
         weights: str | None = None,
     ) -> None:
         super().__init__()
+        require(network in NETWORKS, f"model.network must be one of {', '.join(NETWORKS)}, got {network!r}")
         sizes = NETWORKS[network].sizes if hidden_sizes is None else tuple(hidden_sizes)
         require(min(sizes, default=0) >= 1, f"model.hidden_sizes must be at least 1 each, got {hidden_sizes}")
         for name, value, least in (("projection", projection, 0), ("drop_in", drop_in, 0), ("copies", copies, 1)):

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import polars
 import torch
 
 from lightning_rnn.data.disk import usable
@@ -200,15 +201,11 @@ def write_csv(path: Path, parts: Iterable[Hours], labelled: bool = True) -> None
     Raises:
         DataError: it cannot be written.
     """
-    with usable(path.parent), path.open("w") as file:
-        file.write(",".join((ID, *FEATURES, *((EXPECTED,) if labelled else ()))) + "\n")
+    with usable(path.parent), path.open("wb") as file:
+        file.write((",".join((ID, *FEATURES, *((EXPECTED,) if labelled else ()))) + "\n").encode())
         for hours in parts:
-            columns = [np.repeat(hours.ids, hours.lengths).astype(str)]
-            columns += [_cells(hours.values[:, place]) for place in range(len(FEATURES))]
-            columns += [_cells(np.repeat(hours.expected, hours.lengths))] if labelled else []
-            file.writelines(f"{','.join(row)}\n" for row in zip(*columns, strict=True))
-
-
-def _cells(values: Floats) -> npt.NDArray[np.str_]:
-    """The shortest digits that give the float32 again; nothing for NaN."""
-    return np.where(np.isnan(values), "", values.astype(str))
+            frame = polars.DataFrame(hours.values, schema=list(FEATURES))
+            frame.insert_column(0, polars.Series(ID, np.repeat(hours.ids, hours.lengths)))
+            if labelled:
+                frame = frame.with_columns(polars.Series(EXPECTED, np.repeat(hours.expected, hours.lengths)))
+            frame.fill_nan(None).write_csv(file, include_header=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,6 +32,7 @@ from tasks.rainfall.sources import SyntheticRain
 from tasks.rainfall.synthetic import synthesize, write_csv
 from tasks.rainfall.winner import BidirectionalStack, clip_gradient, load_winner
 
+CONFIGS = Path(__file__).parents[2] / "configs"
 Array = npt.NDArray[Any]
 COPIES, STEPS = 61, 19
 PLAIN = RainfallSpec([0.0] * 22, [1.0] * 22, 1.27, 4.0)
@@ -128,6 +130,13 @@ def test_winner_s_weights_start_a_run_of_the_right_shape_alone(data_root: Path, 
     trainer.fit(model, data)
     for mine, theirs in zip(model.network.body.parameters(), load_winner(path).parameters(), strict=True):
         assert torch.equal(mine, theirs)
+
+
+def test_example_of_the_rainfall_page(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (CONFIGS.parent / "docs" / "rainfall.md").read_text(), re.DOTALL)
+    (tmp_path / "data").symlink_to(data_root)
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
 
 
 def test_other_files_of_weights_are_named(tmp_path: Path) -> None:
@@ -254,6 +263,7 @@ def test_error_under_73_mm_is_that_of_the_hours_under_it_over_all_batches() -> N
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"network": "cnn"}, r"model.network must be one of lstm2, winner, gru, got 'cnn'"),
         ({"copies": 5}, r"model.copies=5 are stretched: set model.drop_in"),
         ({"hidden_sizes": []}, r"model.hidden_sizes must be at least 1 each"),
         ({"drop_in": -1}, r"model.drop_in must be at least 0"),
