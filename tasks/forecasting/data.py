@@ -18,7 +18,7 @@ from .calendar import Feature, calendar_features, features_for
 from .checks import Categories
 from .embedded import Embedded
 from .panel import Panel
-from .prepare import moments_of, naive2_of, reference_of, to_series
+from .prepare import last_windows, moments_of, naive2_of, reference_of, to_series
 from .source import SeriesSource
 from .spec import ForecastSpec
 from .windows import Origins, PanelWindows
@@ -110,7 +110,7 @@ class ForecastingData(SequenceDataModule):
             self.spec = self.describe(panel, test)
         self._check_options(self.spec)
         if stage == "predict":
-            return {"predict": self.last(panel)}
+            return {"predict": last_windows(panel, self.spec)}
         if stage == "test":
             if test is None:
                 raise DataError(f"{panel.origin}: there is no test part: name one, or set test_steps of the source")
@@ -160,12 +160,6 @@ class ForecastingData(SequenceDataModule):
         ):
             if asked is not None and asked != trained:
                 raise ConfigError(f"data.{name} is {asked}, the model was trained with {trained}: leave it out")
-
-    def last(self, panel: Panel) -> PanelWindows:
-        """One window at the end of each series, for predictions."""
-        assert self.spec is not None
-        series = to_series(panel, self.spec, beyond=self.spec.ahead)
-        return PanelWindows(series, self.spec, Origins(panel.lengths, torch.ones_like(panel.lengths)), targets=False)
 
     def _following(self, head: Panel, tail: Panel) -> PanelWindows:
         """Windows whose targets lie in what follows ``head``: one of each series, or at every origin."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import polars
 import pytorch_lightning as pl
 import torch
@@ -27,11 +25,11 @@ from .metrics import POINT, SeriesMean, Truth, forecast_metrics
 from .network import Decode, NetworkOptions
 from .panel import Panel
 from .predictions import forecast_frame, level_name
-from .prepare import to_series
+from .prepare import last_windows
 from .quantile_heads import Monotone
 from .scaling import SCALINGS
 from .spec import ForecastSpec
-from .windows import Origins, PanelWindows
+from .units import from_units, to_units, truth_of
 
 LEVELS = [0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975]
 
@@ -45,6 +43,8 @@ class Forecaster(SequenceModule):
         cell: of the recurrent layers, see :func:`lightning_rnn.layers.table.recurrent`.
         hidden_size: units of each layer.
         num_layers: recurrent layers.
+        dilations: in their place, one layer each, whose state is that of so many segments before; not for recursive.
+        residual: whether each layer's input is added to its output; not for recursive.
         initializer: ``torch``, ``keras`` or ``chrono`` start of the recurrent weights; for SimpleRNN, LSTM and GRU.
         activation: in the recurrence; for SimpleRNN, LSTM and GRU; None: tanh.
         segment: steps that become one of the recurrence; None: a season (the horizon where there is none) for
@@ -88,6 +88,8 @@ class Forecaster(SequenceModule):
         cell: CellName = "gru",
         hidden_size: int = 64,
         num_layers: int = 1,
+        dilations: list[int] | None = None,
+        residual: bool = False,
         initializer: Initializer | None = None,
         activation: str | None = None,
         segment: int | None = None,
@@ -118,6 +120,7 @@ class Forecaster(SequenceModule):
             ("samples", samples),
             ("members", members),
             *(("lookbacks", one) for one in lookbacks or []),
+            *(("dilations", one) for one in dilations or []),
         ):
             require(value is None or value >= 1, f"model.{name} must be at least 1, got {value}")
         for name, chosen, table in (("head", head, list(HEADS)), ("scale", scale, list(SCALINGS))):
@@ -137,6 +140,8 @@ class Forecaster(SequenceModule):
             cell=cell,
             hidden_size=hidden_size,
             num_layers=num_layers,
+            dilations=dilations,
+            residual=residual,
             initializer=initializer,
             activation=activation,
             segment=segment,
@@ -191,34 +196,23 @@ class Forecaster(SequenceModule):
         if batch.targets is None:
             forecasts, _ = self._forecasts(batch)
             return StepResult(forecasts.new_zeros(()), forecasts, None, len(batch))
-        target, center, unit = (batch.targets[name] for name in ("y", "center", "unit"))
+        target, truth = batch.targets["y"], truth_of(batch.targets)
         learned = self.network.learn(batch.inputs, batch.lengths, target)
-        found = [self._loss_of(member.loss(one), one.mean, batch) for member, one in learned]
+        found = [self._loss_of(member.loss(one), to_units(one.mean, batch.targets), truth) for member, one in learned]
         loss, weight = torch.stack([loss for loss, _ in found]).mean(), found[0][1]
         if self.training:
             forecasts = torch.stack([one.mean.detach() for _, one in learned]).mean(0).unsqueeze(2)
         else:
             forecasts, scale = self._forecasts(batch)
             self._calibrate(forecasts, target, scale)
-        units = (forecasts - center[:, None, None]) / unit[:, None, None]
-        return StepResult(loss, units, self._truth(batch), weight)
+        return StepResult(loss, to_units(forecasts, batch.targets), truth, weight)
 
-    def _loss_of(self, own: Tensor, mean: Tensor, batch: SequenceBatch) -> tuple[Tensor, float]:
+    def _loss_of(self, own: Tensor, mean: Tensor, truth: Truth) -> tuple[Tensor, float]:
         """A member's loss, and the number of elements behind it."""
         assert self.spec is not None
-        truth = self._truth(batch)
         if self.loss == "head":
-            return own, float((~truth.target.isnan()).sum())
-        center, unit = batch.targets["center"], batch.targets["unit"]  # type: ignore[index]  # it has targets
-        return series_loss(self.loss, (mean - center[:, None]) / unit[:, None], truth, self.spec.reference)
-
-    def _truth(self, batch: SequenceBatch) -> Truth:
-        """The targets in the units of the errors."""
-        targets = cast("dict[str, Tensor]", batch.targets)
-        center, unit = targets["center"][:, None], targets["unit"]
-        y = (targets["y"] - center) / unit[:, None]
-        naive2 = (targets["naive2"] - center) / unit[:, None]
-        return Truth(y, ~y.isnan(), targets["scale"] / unit, targets["square_scale"] / unit.square(), naive2)
+            return own, float(truth.mask.sum())
+        return series_loss(self.loss, mean, truth, self.spec.reference)
 
     # Quantiles, calibrated.
 
@@ -263,8 +257,7 @@ class Forecaster(SequenceModule):
         """``mean_1 ... mean_H`` and the same of every quantile, as ``q05_1``: one row a series."""
         forecasts = result.predictions
         if batch.targets is not None:
-            center, unit = (batch.targets[name][:, None, None] for name in ("center", "unit"))
-            forecasts = forecasts * unit + center
+            forecasts = from_units(forecasts, batch.targets)
         names = ["mean", *map(level_name, self.levels)]
         return {
             f"{name}_{step + 1}": forecasts[:, step, place]
@@ -300,8 +293,7 @@ class Forecaster(SequenceModule):
         if self.spec is None:
             raise ConfigError("this forecaster is not trained: load a checkpoint")
         self.eval()
-        series = to_series(panel, self.spec, beyond=self.spec.ahead)
-        windows = PanelWindows(series, self.spec, Origins(panel.lengths, torch.ones_like(panel.lengths)), targets=False)
+        windows = last_windows(panel, self.spec)
         rows = list(range(len(windows)))
         parts = [
             self._forecasts(windows.__getitems__(rows[start : start + batch_size]).to(self.device))[0]

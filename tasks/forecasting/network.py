@@ -18,6 +18,7 @@ from .head import Head
 from .heads import HeadOptions, build_head
 from .scaling import Scaled, WindowScaling
 from .spec import ForecastSpec
+from .stack import DilatedStack
 
 Decode = Literal["segment", "direct", "recursive"]
 
@@ -30,6 +31,8 @@ class NetworkOptions:
     cell: CellName
     hidden_size: int
     num_layers: int
+    dilations: list[int] | None
+    residual: bool
     initializer: Initializer | None
     activation: str | None
     segment: int | None
@@ -199,14 +202,7 @@ class WindowNetwork(Member):
         self.embed = nn.Linear(width * (2 + len(spec.past) + spec.known), hidden)
         self.context = StaticContext(spec, hidden, options.static_size)
         self.dropout = nn.Dropout(options.dropout)
-        self.rnn = recurrent(
-            options.cell,
-            hidden,
-            hidden,
-            options.num_layers,
-            initializer=options.initializer,
-            activation=options.activation,
-        )
+        self.rnn = stack_of(options)
         parallel = options.decode == "segment"
         self.positions = nn.Parameter(torch.randn(self.pieces, hidden)) if parallel else None
         self.ahead = nn.Linear(width * spec.known, hidden, bias=False) if spec.known else None
@@ -257,6 +253,15 @@ class WindowNetwork(Member):
     def forward(self, inputs: Tensor, lengths: Tensor, levels: Tensor) -> tuple[Tensor, Scaled]:
         window, scaled = self.window(inputs, lengths)
         return self.forecasts(self.raw(window, scaled.z), scaled, levels), scaled
+
+
+def stack_of(options: NetworkOptions) -> nn.Module:
+    """Recurrent layers from ``hidden_size`` to ``hidden_size`` features."""
+    cell, size, initializer, activation = options.cell, options.hidden_size, options.initializer, options.activation
+    if options.dilations is None and not options.residual:
+        return recurrent(cell, size, size, options.num_layers, initializer=initializer, activation=activation)
+    dilations = options.dilations or [1] * options.num_layers
+    return DilatedStack(cell, size, dilations, options.residual, initializer, activation)
 
 
 def default_segment(spec: ForecastSpec, decode: Decode) -> int:

@@ -17,7 +17,7 @@ from .checks import Categories, check_future
 from .functional import mase, mean_over_series, mean_over_steps, seasonal_scale, smape
 from .panel import Channels, Panel, span
 from .spec import ForecastSpec
-from .windows import Series
+from .windows import Origins, PanelWindows, Series
 
 
 def histories_of(panel: Panel) -> list[np.ndarray[tuple[int], np.dtype[np.float64]]]:
@@ -77,6 +77,12 @@ def to_series(panel: Panel, spec: ForecastSpec, measured: Panel | None = None, b
         seasonal_scale(history, spec.season).float(),
         seasonal_scale(history, 1, power=2).float(),
     )
+
+
+def last_windows(panel: Panel, spec: ForecastSpec) -> PanelWindows:
+    """One window at the end of each series, without targets; raises as :func:`to_series`."""
+    origins = Origins(panel.lengths, torch.ones_like(panel.lengths))
+    return PanelWindows(to_series(panel, spec, beyond=spec.ahead), spec, origins, targets=False)
 
 
 def _check(panel: Panel, spec: ForecastSpec) -> None:

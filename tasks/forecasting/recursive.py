@@ -35,6 +35,8 @@ class RecursiveNetwork(Member):
                 f"model.decode=recursive cannot use past columns ({', '.join(spec.past)}): they are not known at the "
                 "steps it forecasts; declare them as future, or use another decode"
             )
+        if options.dilations or options.residual:
+            raise ConfigError("model.dilations and model.residual are not of decode=recursive: leave them out")
         if options.scale == "smoothing":
             raise ConfigError("model.scale=smoothing forecasts the season of all steps at once: take another scale")
         if options.skip:

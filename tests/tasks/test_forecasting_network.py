@@ -15,11 +15,13 @@ from lightning_rnn.types import SequenceBatch
 from tasks.forecasting import Forecaster
 from tasks.forecasting.frames import from_arrays
 from tasks.forecasting.heads import HEADS
+from tasks.forecasting.level_season import Smoothing
 from tasks.forecasting.network import window_of
 from tasks.forecasting.panel import Panel
 from tasks.forecasting.prepare import naive2_of, reference_of, to_series
 from tasks.forecasting.scaling import SCALINGS
 from tasks.forecasting.spec import ForecastSpec
+from tasks.forecasting.stack import DilatedStack
 from tasks.forecasting.windows import Origins, PanelWindows
 
 SPEC = ForecastSpec(horizon=4, lookback=12, season=3, positive=True)
@@ -205,3 +207,40 @@ def test_options_that_do_not_go_together_are_refused() -> None:
         model_of(lookbacks=[99])
     with pytest.raises(DataError, match="not positive"):
         forecasts(model_of(log=True), batch_of(from_arrays([np.arange(20)], season=3), [10]))
+
+
+def test_smoothing_is_holt_winters() -> None:
+    rng, m, horizon = np.random.default_rng(0), 3, 5
+    y = rng.normal(size=14)
+    there = rng.random(14) > 0.2
+    smoothing = Smoothing(m)
+    alpha, gamma = smoothing.coefficients.sigmoid().tolist()
+    level, season = y[there].mean(), [0.0] * m
+    for step in range(14):
+        if there[step]:
+            level = alpha * (y[step] - season[step % m]) + (1 - alpha) * level
+            season[step % m] = gamma * (y[step] - level) + (1 - gamma) * season[step % m]
+    found = smoothing(torch.from_numpy(y).float()[None], torch.from_numpy(there)[None], horizon)
+    assert found.level.item() == pytest.approx(level, rel=1e-5)
+    expected = [season[(14 + step) % m] for step in range(horizon)]
+    np.testing.assert_allclose(found.ahead.detach().numpy()[0], expected, rtol=1e-5)
+
+
+def test_a_dilated_layer_takes_its_state_from_so_many_steps_before() -> None:
+    torch.manual_seed(0)
+    stack = DilatedStack("gru", 4, [3], residual=False)
+    cell = torch.nn.GRUCell(4, 4)
+    cell.load_state_dict({name.removesuffix("_l0"): one for name, one in stack.layers[0].state_dict().items()})
+    x, states = torch.randn(2, 8, 4), [torch.zeros(2, 4)] * 3
+    for step in range(7):
+        states.append(cell(x[:, step], states[step]))
+    before = stack(x[:, :7])
+    torch.testing.assert_close(before.sequence, torch.stack(states[3:], 1), rtol=1e-5, atol=1e-6)
+    after = stack(x[:, 7:], before.state)
+    torch.testing.assert_close(after.last, cell(x[:, 7], states[7]), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("decode", ["segment", "direct"])
+def test_dilated_residual_stacks_forecast(decode: str) -> None:
+    model = model_of(decode=decode, segment=2, dilations=[1, 2, 4], residual=True)
+    assert forecasts(model, batch_of(panel_of(40, 33), [20, 9])).isfinite().all()
