@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -113,6 +115,24 @@ def test_a_signal_from_outside_at_any_time_gives_75_and_never_hangs(
         assert code in (75, -number), (tmp_path / OUTPUT).read_text()
     else:
         assert code == 75, (tmp_path / OUTPUT).read_text()
+
+
+def test_a_forked_process_knows_of_a_signal_to_the_one_it_comes_from() -> None:
+    stop = StopSignal()
+    stop.install()
+    stop.wait_for_batches()
+    child = os.fork()
+    if not child:
+        until = time.monotonic() + 20
+        while stop.received is None and time.monotonic() < until:
+            time.sleep(0.001)
+        os._exit(0 if stop.received is None else int(stop.received))
+    try:
+        signal.raise_signal(signal.SIGUSR1)
+    finally:
+        stop.restore()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == signal.SIGUSR1
+    assert pickle.loads(pickle.dumps(stop)).received is None
 
 
 def test_before_training_a_signal_ends_the_process_at_once() -> None:

@@ -245,12 +245,14 @@ class SequenceDataModule(pl.LightningDataModule, ABC):
         return {"position": position, "shares": self.shares, **self._order_options()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there, with the same global batches whatever the number of processes is now.
+        """Go on from there, with the same global batches whatever the number of processes is now; for ``fit`` alone.
 
         Raises:
             ConfigError: the order of batches had other options.
             DataError: the training part was another.
         """
+        if self.trainer is not None and self.trainer.state.fn != "fit":
+            return
         for name, value in self._order_options().items():
             if state_dict.get(name, value) != value:
                 if name == "rows":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]  # jsonargparse brings it, without types
+import yaml
 from jsonargparse import get_loader, set_loader
 
 MODE = "yaml_without_doubles"  # of the parser; jsonargparse's own "yaml" silently takes the last of two equal keys

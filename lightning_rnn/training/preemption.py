@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import mmap
 import os
 import signal
 import threading
@@ -32,7 +33,8 @@ class StopSignal:
     """Notes SIGTERM and SIGUSR1.
 
     Until :meth:`wait_for_batches` a signal ends the process at once: nothing was trained that could be lost. After it,
-    a signal is only noted: a handler that saved there could find the weights, or another process, in mid-step.
+    a signal is only noted: a handler that saved there could find the weights, or another process, in mid-step. A forked
+    process loses signals until Python runs in it, so the note is kept in memory that it shares.
 
     Example:
         >>> stop = StopSignal()
@@ -45,10 +47,22 @@ class StopSignal:
     """
 
     def __init__(self) -> None:
-        self.received: signal.Signals | None = None
+        self._number = mmap.mmap(-1, 1)  # of the signal, 0 for none: shared with the processes that are forked later
         self.forward: Callable[[int], bool] | None = None  # to processes that this one started; False: none there yet
         self._at_once, self._process = True, os.getpid()
         self._before: dict[signal.Signals, Any] = {}
+
+    @property
+    def received(self) -> signal.Signals | None:
+        """The signal, to this process or to one that it was forked from or forked."""
+        number = self._number[0]
+        return signal.Signals(number) if number else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_number"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _number=mmap.mmap(-1, 1))
 
     def install(self) -> None:
         """Take the signals, from whoever has them now. Outside of the main thread, where Python has none, nothing."""
@@ -77,9 +91,11 @@ class StopSignal:
             time.sleep(0.02)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.received = signal.Signals(number)
+        self._number[0] = number
         if self.forward is not None:  # the processes that train are children of this one, or this is one of them
             if self._process == os.getpid():
                 threading.Thread(target=self._hand_on, args=(self.forward, number), daemon=True).start()
         elif self._at_once:
-            raise Preempted(f"stopped by {self.received.name} before training: run again with --ckpt_path last")
+            raise Preempted(
+                f"stopped by {signal.Signals(number).name} before training: run again with --ckpt_path last"
+            )

@@ -17,6 +17,7 @@ from lightning_rnn.data.lines import read_lines
 from lightning_rnn.errors import CheckpointError, DataError
 from lightning_rnn.training.checkpoints import read_checkpoint
 
+from .grammars.languages import check_symbols
 from .module import GrammarModel
 from .spec import GrammarSpec
 
@@ -137,14 +138,11 @@ def check(strings: Sequence[str], spec: GrammarSpec, where: str) -> None:
     Raises:
         DataError: it has not; names the line (the first is 1), the symbol and its place (the first is 0).
     """
-    known = frozenset(spec.alphabet)
     for number, string in enumerate(strings, 1):
-        if not known.issuperset(string):
-            place, symbol = next((i, symbol) for i, symbol in enumerate(string) if symbol not in known)
-            raise DataError(
-                f"{where}, line {number}: the symbol {symbol!r} at place {place} (the first is 0) is not in the "
-                f"alphabet of {spec.name}: use {', '.join(spec.alphabet)} alone"
-            )
+        try:
+            check_symbols(string, spec.alphabet, spec.name)
+        except DataError as error:
+            raise DataError(f"{where}, line {number}: {error}") from error
 
 
 def judge(model: GrammarModel, strings: Sequence[str]) -> Iterator[Judged]:

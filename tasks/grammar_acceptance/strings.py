@@ -72,7 +72,7 @@ class StringRows(SplitData):
     def __init__(
         self, grammar: Grammar[Any] | None, samples: Sequence[Sample], alphabet: str = "", name: str = ""
     ) -> None:
-        self.samples = list(samples)
+        self.grammar, self.samples = grammar, list(samples)
         strings = [sample.string for sample in samples]
         self.inputs = encode(strings, grammar.alphabet if grammar else alphabet, grammar.name if grammar else name)
         self.accepted = torch.tensor([sample.accepted for sample in samples], dtype=torch.bool)

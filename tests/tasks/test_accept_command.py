@@ -145,7 +145,7 @@ def test_ten_thousand_lines_are_answered_as_each_alone(
     [
         (
             b"BTXSE\n\nBTQSE\n",
-            "line 3: the symbol 'Q' at place 2 (the first is 0) is not in the alphabet of reber: ",
+            "line 3: the symbol 'Q' at place 2 (the first is 0) of 'BTQ",
         ),
         (b" BTXSE\n", "line 1: the symbol ' ' at place 0 "),
         (b"BTXSE\t\n", "line 1: the symbol '\\t' at place 5 "),

@@ -15,10 +15,12 @@ from torch.nn import functional as F
 from lightning_rnn.cli import main
 from lightning_rnn.errors import ConfigError, DataError
 from lightning_rnn.layers.table import CellName, recurrent
+from lightning_rnn.training.predictions import PredictionWriter
 from lightning_rnn.types import SequenceBatch
 from tasks.grammar_acceptance import GrammarData, GrammarModel
 from tasks.grammar_acceptance.baselines import by_kind
-from tasks.grammar_acceptance.grammars.definitions import grammar
+from tasks.grammar_acceptance.grammars.automaton import Automaton
+from tasks.grammar_acceptance.grammars.definitions import grammar, lingering
 from tasks.grammar_acceptance.grammars.negatives import KINDS, one_edit_negatives
 from tasks.grammar_acceptance.grammars.sampler import Sample
 from tasks.grammar_acceptance.grammars.tables import blind, ngrams
@@ -26,8 +28,8 @@ from tasks.grammar_acceptance.objectives import Accept, Predict, illegal_at, pla
 from tasks.grammar_acceptance.problems.stress import Adding, CopyMemory, TemporalOrder
 from tasks.grammar_acceptance.rigor import rigorous
 from tasks.grammar_acceptance.solved import WhenSolved
-from tasks.grammar_acceptance.sources import AcceptedStrings, Strings
-from tasks.grammar_acceptance.strings import StringRows
+from tasks.grammar_acceptance.sources import AcceptedStrings, ContinualStreams, Strings
+from tasks.grammar_acceptance.strings import StringRows, StringStreams
 
 EMBEDDED = grammar("embedded_reber")
 SMALL: dict[str, Any] = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False}
@@ -228,7 +230,9 @@ def test_what_does_not_go_together_is_said(tmp_path: Path) -> None:
     ):
         data.setup("test")
     reber.configure_model()
-    with pytest.raises(DataError, match="symbol 'x' at place 2 of 'BTx' is not in the alphabet of embedded_reber"):
+    with pytest.raises(
+        DataError, match=r"symbol 'x' at place 2 \(the first is 0\) of 'BTx' is not in the alphabet of e"
+    ):
         reber.accept(["BT", "BTx"])
     trainer = pl.Trainer(default_root_dir=tmp_path, max_epochs=1, callbacks=[WhenSolved()], **QUIET)
     with pytest.raises(ConfigError, match="WhenSolved is for the stress problems"):
@@ -251,6 +255,56 @@ def test_tables_stand_beside_the_network() -> None:
         "network": {"all": 0.5, "accepted": 1.0, "mismatch": 0.0},
         "trigrams": {"all": 0.5, "accepted": 1.0, "mismatch": 0.0},
     }
+
+
+def test_streams_in_chunks_with_carried_state_are_one_run() -> None:
+    torch.manual_seed(0)
+    source = ContinualStreams(streams=3, steps=60, linger=0.0, chunk=7, eval_streams=2, eval_steps=40)
+    streams = source.split("train")
+    assert isinstance(streams, StringStreams)
+    model = GrammarModel(objective="predict", supervision="legal", hidden_size=6)
+    model.spec = source.spec()
+    model.configure_model()
+    model.eval()
+    data = GrammarData(source, batch_size=3)
+    chunks: dict[int, list[Tensor]] = {0: [], 1: [], 2: []}
+    legal: dict[int, list[Tensor]] = {0: [], 1: [], 2: []}
+    for keys in data.order("train", streams):
+        batch = streams.__getitems__(keys)
+        assert batch.ids is not None and batch.lengths is not None
+        found = model.step(batch).predictions.detach()
+        for i, (row, length) in enumerate(zip(batch.ids.tolist(), batch.lengths.tolist(), strict=True)):
+            if row >= 0:
+                chunks[row].append(found[i, :length])
+                legal[row].append(batch.targets["legal"][i, :length])  # type: ignore[index]
+    for row in range(3):
+        ids = streams.inputs[row]
+        whole = model.network(ids.unsqueeze(0))[0][0].detach()
+        torch.testing.assert_close(torch.cat(chunks[row]), whole)
+        string = "".join(source.language.alphabet[i - 1] for i in ids[1:].tolist())
+        assert torch.equal(torch.cat(legal[row]), torch.from_numpy(source.language.legal_mask(string)))
+
+
+def test_streams_train_and_have_no_figure_of_strings(tmp_path: Path) -> None:
+    source = ContinualStreams(streams=6, steps=50, eval_streams=2, eval_steps=60)
+    model = GrammarModel(objective="predict", supervision="legal", hidden_size=6)
+    shown = [one for one in model.run_callbacks() if not isinstance(one, PredictionWriter)]
+    trainer = pl.Trainer(default_root_dir=tmp_path, max_epochs=1, callbacks=shown, **QUIET)
+    trainer.fit(model, GrammarData(source, batch_size=2))
+    assert torch.isfinite(trainer.callback_metrics["val_loss"])
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["learning_curves.png"]
+    with pytest.raises(ConfigError, match="streams need an automaton"):
+        ContinualStreams(grammar="dyck1").split("train")
+
+
+def test_lingering_changes_the_law_and_not_the_language() -> None:
+    slow = lingering(EMBEDDED, 0.7)
+    assert isinstance(EMBEDDED, Automaton)
+    assert [slow.count(n) for n in range(30)] == [EMBEDDED.count(n) for n in range(30)]
+    assert all(sum(shares) == pytest.approx(1) for _, shares in slow.probabilities.values())
+    rng = np.random.default_rng(0)
+    usual, longer = ([len(g.sample(rng)) for _ in range(2000)] for g in (EMBEDDED, slow))
+    assert np.mean(usual) == pytest.approx(12, abs=0.5) and np.mean(longer) > 15
 
 
 def test_hochreiter_and_schmidhubers_parts() -> None:

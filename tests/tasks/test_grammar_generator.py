@@ -107,7 +107,7 @@ def test_the_hotter_the_more_mistakes() -> None:
 @pytest.mark.parametrize("cell", get_args(CellName))
 def test_step_by_step_equals_the_whole(cell: CellName, supervision: Supervision) -> None:
     model = built(GrammarModel("predict", supervision, cell=cell, hidden_size=4, num_layers=2))
-    model.network.head[-1].weight.data.mul_(0.2)  # nothing is certain
+    model.network.head[-1].weight.data.mul_(0.1)  # nothing is certain
     model.network.head[-1].bias.data.fill_(0.3)
     found = Generator(model).sample(40, temperature=0.7, longest=8)
     assert len({len(one.string) for one in found}) > 2, "rows leave at different steps"

@@ -18,10 +18,7 @@ from lightning_rnn.training.hooks import datamodule_of
 from lightning_rnn.training.module import SequenceModule, StepResult
 from lightning_rnn.types import SequenceBatch
 
-from ..data import GrammarData
-from ..grammars.languages import Grammar
 from ..objectives import Accept, Objective, Predict
-from ..sources import AcceptedStrings, Strings
 from ..strings import StringRows
 from .drawing import Judged, draw_kinds, draw_lengths, tally
 from .graphs import Panel, draw_automata
@@ -48,20 +45,8 @@ def strings_of(trainer: pl.Trainer, split: Split, who: str) -> StringRows:
     return rows
 
 
-def language_of(trainer: pl.Trainer) -> Grammar[Any]:
-    """The grammar of the trainer's strings.
-
-    Raises:
-        ConfigError: the datamodule has no source with a grammar.
-    """
-    datamodule = datamodule_of(trainer)
-    if not isinstance(datamodule, GrammarData) or not isinstance(datamodule.source, Strings | AcceptedStrings):
-        raise ConfigError("AutomatonFigure needs a GrammarData with strings of a grammar, the trainer has none")
-    return datamodule.source.language
-
-
 class GrammarFigure(EvaluationFigure[S]):
-    """A figure of networks with certain objectives; of others nothing is drawn."""
+    """A figure of networks with certain objectives; of others, and of streams, nothing is drawn."""
 
     objectives: ClassVar[tuple[type[Objective], ...]] = (Accept,)
 
@@ -72,13 +57,13 @@ class GrammarFigure(EvaluationFigure[S]):
     def on_validation_batch_end(  # Lightning's signature
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: int
     ) -> None:
-        if self.applies(pl_module):
+        if self.applies(pl_module) and batch.starts is None:
             super().on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def on_test_batch_end(  # Lightning's signature
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: int
     ) -> None:
-        if self.applies(pl_module):
+        if self.applies(pl_module) and batch.starts is None:
             super().on_test_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
 
@@ -185,7 +170,9 @@ class AutomatonFigure(GrammarFigure[int]):
         self.state += 1
 
     def draw(self, trainer: pl.Trainer, module: SequenceModule, split: Split, states: Sequence[int]) -> Figure:
-        rows, language = strings_of(trainer, split, type(self).__name__), language_of(trainer)
+        rows = strings_of(trainer, split, type(self).__name__)
+        language = rows.grammar
+        assert language is not None  # validation and test rows have one
         found = extract(cast("GrammarModel", module), language, [sample.string for sample in rows.samples])
         return draw_extracted(found, language.name, split)
 

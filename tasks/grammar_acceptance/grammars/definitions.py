@@ -23,11 +23,13 @@ KEYS = ("start", "accepting", "states", "wraps")
 def read_automaton(path: str | Path) -> Automaton:
     """An automaton from a YAML file; ``reber.yaml`` in this folder shows the format. All names are read as text.
 
+    A relative path is looked for in the working folder, then in that of the data (``LIGHTNING_RNN_DATA``).
+
     Raises:
         DataError: the file is missing or cannot be read.
         ConfigError: it is no YAML, lacks a key, has one twice, or defines no automaton, see :class:`Automaton`.
     """
-    file = existing(path)
+    file = Path(path) if Path(path).is_file() else existing(path)
     try:
         root = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
     except (OSError, UnicodeDecodeError) as error:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from lightning_rnn.errors import ConfigError, DataError
 
 State = TypeVar("State", bound=Hashable)
+LONGEST_SHOWN = 60  # symbols of a string in a message
 BEGIN, END = "\x02", "\x03"  # what stands before and after a string in its windows
 
 
@@ -32,6 +33,10 @@ class Legal(NamedTuple):
         return self.end or bool(self.symbols)
 
 
+def _shown(string: str) -> str:
+    return repr(string if len(string) <= LONGEST_SHOWN else string[:LONGEST_SHOWN] + "...")
+
+
 def check_symbols(string: str, alphabet: str, name: str) -> None:
     """Nothing, if all symbols of a string are in the alphabet of the grammar of that name.
 
@@ -41,8 +46,8 @@ def check_symbols(string: str, alphabet: str, name: str) -> None:
     for place, symbol in enumerate(string):
         if symbol not in alphabet:
             raise DataError(
-                f"symbol {symbol!r} at place {place} of {string!r} is not in the alphabet of {name}: "
-                f"use {', '.join(alphabet)}"
+                f"the symbol {symbol!r} at place {place} (the first is 0) of {_shown(string)} is not in the alphabet "
+                f"of {name}: use {', '.join(alphabet)} alone"
             )
 
 
