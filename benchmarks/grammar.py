@@ -133,12 +133,7 @@ def hochreiter(trials: int, folder: Path) -> Lines:
         ["Recurrent cascade correlation (Fahlman 1991), 7 to 9", "119 to 198", "50 %", "182,000"],
         ["LSTM, 4 blocks of 1 (1997)", "264", "100 % / 97 %", "39,740 / 9,500"],
         ["LSTM, 3 blocks of 2 (1997)", "276", "100 % / 97 % / 100 %", "21,730 / 14,060 / 8,440"],
-        [
-            "LSTM(8) here",
-            weights(trained(folder / "hochreiter/0")),
-            f"{len(shown)} of {trials}",
-            f"{np.mean(shown):,.0f}",
-        ],
+        ["LSTM(8) here", weights(trained(folder / "hochreiter/0")), here, mean],
     ]
     return [
         f"Solved: {own}; {np.mean([row[3] for row in rows]):.0f} s a trial.",
@@ -153,6 +148,12 @@ def last_row(path: Path, column: str) -> dict[str, str]:
     """The last line of a CSV file that has a value in a column."""
     with path.open() as file:
         return [row for row in csv.DictReader(file) if row[column]][-1]
+
+
+def solved_at(run: Path) -> int | None:
+    """Sequences presented when a problem was solved; None where it was not, or has no such rule."""
+    callbacks = read_checkpoint(run / "checkpoints/last.ckpt")["callbacks"]
+    return next((state["solved_at"] for name, state in callbacks.items() if "WhenSolved" in name), None)
 
 
 def continual(nets: int, folder: Path) -> Lines:
@@ -178,9 +179,9 @@ def continual(nets: int, folder: Path) -> Lines:
                 )
         rows.append([net, f"{seconds:.0f}", wrong, "none" if first is None else f"{first:,}"])
         print(rows[-1], weights(model), flush=True)
-    perfect = sum(row[2] == 0 for row in rows)
+    perfect, steps = sum(row[2] == 0 for row in rows), int(streams.lengths.sum())  # type: ignore[union-attr]
     told = [
-        f"Perfect: {perfect} of {nets} networks, each over 1,000,010 predictions ({weights(model)} weights).",
+        f"Perfect: {perfect} of {nets} networks, each over {steps:,} predictions ({weights(model)} weights).",
         "Gers et al. (2000), 424 weights: 18 % with forget gates, 62 % with a decaying learning rate as well.",
     ]
     return [*told, "", *table(["net", "s", "wrong predictions", "first at step"], rows)]
@@ -198,10 +199,8 @@ def problems(seeds: int, folder: Path) -> Lines:
                 sys.exit(f"{config}, seed {seed}: cannot be tested")
             found = last_row(run / "metrics.csv", "test_loss")
             model = trained(run)
-            callbacks = read_checkpoint(run / "checkpoints/last.ckpt")["callbacks"]
-            solved = next((state["solved_at"] for name, state in callbacks.items() if "WhenSolved" in name), None)
-            presented = solved or read_checkpoint(run / "checkpoints/last.ckpt")["global_step"] * 10
-            count = 1000 if config == "copy_memory" else 2560
+            problem = model.spec.problem  # type: ignore[union-attr]  # it is trained
+            presented, count = solved_at(run) or problem["rows"], problem["eval_rows"]
             wrong = round((1 - float(found["test_right"])) * count)
             rows.append(
                 [
@@ -276,8 +275,7 @@ def reached(problem: str, run: Path) -> str:
         return f"{right:.3f}, {found[-1].right}"
     if problem.startswith("copy"):
         return f"{float(last_row(run / 'metrics.csv', 'val_loss')['val_loss']):.4f}"
-    callbacks = read_checkpoint(run / "checkpoints/last.ckpt")["callbacks"]
-    solved = next(state["solved_at"] for name, state in callbacks.items() if "WhenSolved" in name)
+    solved = solved_at(run)
     return f"{solved:,}" if solved else f"no ({float(last_row(run / 'metrics.csv', 'val_right')['val_right']):.3f})"
 
 

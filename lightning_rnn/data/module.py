@@ -22,6 +22,12 @@ from lightning_rnn.types import SequenceBatch
 log = logging.getLogger(__name__)
 Split = Literal["train", "val", "test", "predict"]
 STAGES: dict[str, Split] = {"fit": "train", "validate": "val", "test": "test", "predict": "predict"}
+PARTS: dict[str, tuple[Split, ...]] = {  # that a stage reads, where validation rows may come out of the training part
+    "fit": ("train", "val"),
+    "validate": ("train", "val"),
+    "test": ("test",),
+    "predict": ("predict",),
+}
 
 
 @dataclass(frozen=True)

@@ -7,20 +7,13 @@ from collections.abc import Mapping
 from matplotlib.axes import Axes
 
 from lightning_rnn.data import SequenceDataModule, SplitData, StreamBatchSampler
-from lightning_rnn.data.module import BatchOrder, Split
+from lightning_rnn.data.module import PARTS, BatchOrder, Split
 from lightning_rnn.errors import DataError
 
 from .problems.problem import GrammarSource
 from .sources import Strings
 from .spec import GrammarSpec
 from .strings import StringRows, StringStreams
-
-PARTS: dict[str, tuple[Split, ...]] = {
-    "fit": ("train", "val"),
-    "validate": ("train", "val"),
-    "test": ("test",),
-    "predict": ("predict",),
-}
 
 
 class GrammarData(SequenceDataModule):

@@ -85,9 +85,9 @@ class GrammarModel(SequenceModule):
         for name, size in (("hidden_size", hidden_size), ("num_layers", num_layers)):
             require(size >= 1, f"model.{name} must be at least 1, got {size}")
         require(objective in OBJECTIVES, f"model.objective must be accept or predict, got {objective!r}")
+        require(head_size >= 0, f"model.head_size must not be negative, got {head_size}")
         self.save_hyperparameters()
         self.goal, self.supervision = objective, supervision
-        require(head_size >= 0, f"model.head_size must not be negative, got {head_size}")
         self.options = NetworkOptions(
             cell=cell,
             hidden_size=hidden_size,

@@ -10,7 +10,7 @@ import numpy as np
 from .grammars.languages import Grammar
 from .grammars.negatives import Kind, all_negatives, one_edit_negatives, twins
 
-Judge = Callable[[Sequence[str]], Sequence[bool]]
+Verdicts = Callable[[Sequence[str]], Sequence[bool]]
 RANGES = ((50, 75), (100, 150), (200, 300), (500, 750))  # lengths of the twins
 
 
@@ -23,7 +23,7 @@ class Check(NamedTuple):
 
 
 def rigorous(
-    judge: Judge,
+    judge: Verdicts,
     grammar: Grammar[Any],
     longest: int = 14,
     pairs: int = 100,
@@ -75,5 +75,5 @@ def rigorous(
     return found
 
 
-def _rejected(judge: Judge, what: str, strings: list[str]) -> Check:
+def _rejected(judge: Verdicts, what: str, strings: list[str]) -> Check:
     return Check(what, sum(not accepted for accepted in judge(strings)), len(strings))

@@ -19,7 +19,7 @@ from .grammars.definitions import grammar, lingering
 from .grammars.languages import Grammar
 from .grammars.negatives import Kind
 from .grammars.sampler import BalancedSampler, Sample, disjoint, held_out
-from .problems.problem import PARTS, GrammarSource
+from .problems.problem import NUMBERS, GrammarSource
 from .spec import GrammarSpec
 from .strings import StringRows, StringStreams, read_strings
 
@@ -94,7 +94,7 @@ class Strings(_OfGrammar):
         if name == "predict" and self.predict_path is not None:
             return read_strings(self.predict_path, self.language.alphabet, self.language.name)
         rows = self.rows if name == "train" else self.eval_rows
-        return StringRows(self.language, self._draw(np.random.default_rng([self.seed, PARTS[name]]), name, rows))
+        return StringRows(self.language, self._draw(np.random.default_rng([self.seed, NUMBERS[name]]), name, rows))
 
     def _draw(self, rng: np.random.Generator, part: Split, rows: int) -> list[Sample]:
         """Long ones and others, in random order."""
@@ -106,12 +106,12 @@ class Strings(_OfGrammar):
 
     def _keep(self, part: Split) -> Callable[[str], bool]:
         """Whether a string belongs to a part: a function of the string."""
-        return lambda string: self._part(string) == PARTS[part]
+        return lambda string: self._part(string) == NUMBERS[part]
 
     def _part(self, string: str) -> int:
         if held_out(string, self.held_out, salt=1):
-            return PARTS["val"]
-        return PARTS["test"] if held_out(string, self.held_out / (1 - self.held_out), salt=2) else PARTS["train"]
+            return NUMBERS["val"]
+        return NUMBERS["test"] if held_out(string, self.held_out / (1 - self.held_out), salt=2) else NUMBERS["train"]
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ class ContinualStreams(_OfGrammar):
         language = self.language
         if not isinstance(language, Automaton):
             raise ConfigError(f"streams need an automaton: {language.name} is none")
-        rng, train = np.random.default_rng([self.seed, PARTS[name]]), name == "train"
+        rng, train = np.random.default_rng([self.seed, NUMBERS[name]]), name == "train"
         count = self.streams if train else self.eval_streams
         lengths = rng.integers(self.steps // 2, 3 * self.steps // 2 + 1, count) if train else [self.eval_steps] * count
         slow, slower = lingering(language, LINGER), round(self.linger * count) if train else 0

@@ -22,7 +22,7 @@ from lightning_rnn.data import (
     Source,
 )
 from lightning_rnn.data.checks import check_classes, check_token_ids
-from lightning_rnn.data.module import Split
+from lightning_rnn.data.module import PARTS, Split
 from lightning_rnn.data.sampled import SampledText
 from lightning_rnn.data.sentencepiece import SentencePieceTokenizer, check_sampling
 from lightning_rnn.data.splitting import stratified_split, warn_of_shared
@@ -34,12 +34,6 @@ from lightning_rnn.types import SequenceBatch
 log = logging.getLogger(__name__)
 MOST_LINES = 7  # features of a step that are still drawn as lines, not as an image
 MOST_UNKNOWN = 0.2  # of a part's tokens, without a warning
-PARTS: dict[str, tuple[Split, ...]] = {
-    "fit": ("train", "val"),
-    "validate": ("train", "val"),
-    "test": ("test",),
-    "predict": ("predict",),
-}
 
 
 @dataclass(frozen=True)

@@ -316,7 +316,7 @@ def test_hochreiter_and_schmidhubers_parts() -> None:
     assert len(set(strings["train"])) < 256  # drawn with repetition
 
 
-def test_soft_targets_of_copy_are_the_baseline_without_memory() -> None:
+def test_copy_without_memory_costs_what_the_baseline_says() -> None:
     problem = CopyMemory(steps=50)
     batch = problem.batch(2, torch.arange(2000))
     scores = torch.full((*batch.inputs.shape, 9), -30.0)

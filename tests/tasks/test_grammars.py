@@ -367,3 +367,24 @@ def test_other_wrong_names_are_named(tmp_path: Path) -> None:
         continual(even(), "mine")
     with pytest.raises(ConfigError, match="non-deterministic"):
         embed(even(), "mine", choices="ab")
+
+
+def test_embedded_reber_is_local_but_for_the_outer_pair_and_the_wraps() -> None:
+    language, legal = grammar("embedded_reber"), grammar("embedded_reber").windows(3)
+    found, front = list[str](), [BEGIN * 2]
+    while front:
+        string = front.pop()
+        if string[-2:] + END in legal and string[-1] + END * 2 in legal:
+            found.append(string[2:])
+        if len(string) < 18 + 2:
+            front += [string + symbol for symbol in language.alphabet if string[-2:] + symbol in legal]
+    rejected, inner = [string for string in found if not language.accepts(string)], grammar("reber")
+
+    def opened(string: str) -> set[int]:
+        """How many openings stand before a Reber string, with one closing after it."""
+        most = len(re.match("(B[TP])*", string)[0]) // 2  # type: ignore[index]  # matches the empty string
+        return {n for n in range(most + 1) if inner.accepts(string[2 * n : -2])}
+
+    mismatches = [string for string in rejected if opened(string) == {1}]
+    wraps = [string for string in rejected if opened(string) and 1 not in opened(string)]
+    assert (len(found), len(rejected), len(mismatches), len(wraps)) == (4316, 3848, 468, 3380)

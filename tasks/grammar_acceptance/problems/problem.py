@@ -24,9 +24,7 @@ from ..spec import GrammarSpec
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-
-
-PARTS: dict[Split, int] = {"train": 0, "val": 1, "test": 2, "predict": 2}
+NUMBERS: dict[Split, int] = {"train": 0, "val": 1, "test": 2, "predict": 2}  # part of what rows follow from
 
 
 class GrammarSource(ABC):
@@ -92,7 +90,7 @@ class Problem(GrammarSource):
 
     def split(self, name: Split) -> SplitData | None:
         train = name == "train"
-        return StressRows(self, self.rows if train else self.eval_rows, PARTS[name], fresh=train)
+        return StressRows(self, self.rows if train else self.eval_rows, NUMBERS[name], fresh=train)
 
     @abstractmethod
     def answer(self, scores: Tensor) -> Tensor:
