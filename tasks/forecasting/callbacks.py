@@ -16,18 +16,19 @@ from lightning_rnn.training.hooks import datamodule_of, gather_to_rank_zero, wri
 from lightning_rnn.training.tables import encode
 from lightning_rnn.types import SequenceBatch
 
-from .baselines import BASELINES
+from .backtest import MODEL, SHOWN, baseline, errors_of
+from .baselines import BASELINES, Array
 from .data import ForecastingData
-from .metrics import Truth, forecast_metrics
+from .metrics import POINT, Truth
 from .module import Forecaster
 from .overlaps import overlaps
 from .panel import Panel
 from .predictions import forecast_columns
-from .prepare import histories_of
+from .units import to_units
 from .windows import PanelWindows
 
 log = logging.getLogger(__name__)
-SHOWN = ("naive", "seasonal_naive", "naive2", "ses", "theta", "linear")
+ROLLING = ("naive", "seasonal_naive")  # of thousands of windows; the others would take longer than the model
 Chunk = tuple[Tensor, Tensor]
 
 
@@ -66,7 +67,7 @@ class ForecastWriter(pl.Callback):
         rows, values = (torch.cat(parts) for parts in zip(*chunks, strict=True))
         order = rows.argsort()
         forecasts = values[order].view(len(rows), -1, data.spec.horizon).transpose(1, 2)
-        columns = forecast_columns(data.source.read().select(rows[order]), forecasts, pl_module.levels)
+        columns = forecast_columns(data.to_forecast().select(rows[order]), forecasts, pl_module.levels)
         folder = Path(trainer.default_root_dir)
         parquet, text = encode(columns)
         write_atomically(folder / "predictions.parquet", lambda file: file.write(parquet))
@@ -88,8 +89,7 @@ class Baselines(pl.Callback):
     ) -> None:
         data = datamodule_of(trainer)
         if isinstance(data, ForecastingData) and data.baselines and not data.eval_stride:
-            truth = Truth(*(value.cpu() for value in outputs.targets))
-            self._seen.append((batch.ids.cpu(), outputs.predictions.cpu(), truth))
+            self._seen.append((batch.ids.cpu(), outputs.predictions.cpu(), _on_cpu(outputs.targets)))
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         own, self._seen = self._seen, []
@@ -97,42 +97,81 @@ class Baselines(pl.Callback):
         data = datamodule_of(trainer)
         if not seen or not isinstance(data, ForecastingData):
             return
-        assert isinstance(pl_module, Forecaster) and data.spec is not None
+        assert data.spec is not None
         order = torch.cat([rows for rows, _, _ in seen]).argsort()
         forecasts = torch.cat([forecast for _, forecast, _ in seen])[order]
         truth = Truth(*(torch.cat(parts)[order] for parts in zip(*(truth for _, _, truth in seen), strict=True)))
-        panel, test = data.source.load()
-        assert test is not None
-        found = dict(self._baselines(data, panel, test))
-        found["this model"] = forecasts[..., :1]
-        for line in table(found, truth, panel, test):
-            print(line, flush=True)
-        for logger in trainer.loggers:
-            errors = {name: errors_of(forecast, truth) for name, forecast in found.items() if name != "this model"}
-            values = {f"baseline_{name}_{error}": value for name, row in errors.items() for error, value in row.items()}
-            logger.log_metrics(values, trainer.global_step)
-
-    def _baselines(self, data: ForecastingData, panel: Panel, test: Panel) -> Iterator[tuple[str, Tensor]]:
-        """Forecasts ``[N, H, 1]`` in the units of the errors."""
+        panel, test = data.series()
         split = data.split("test")
-        assert isinstance(split, PanelWindows) and data.spec is not None
-        histories = histories_of(panel)
-        center, unit = split.series.center[:, None], split.series.unit[:, None]
-        for name in SHOWN:
-            forecast = torch.from_numpy(np.asarray(BASELINES[name](histories, data.spec.horizon, data.spec.season)))
-            yield name, ((forecast - center) / unit).unsqueeze(2)
+        assert test is not None and isinstance(split, PanelWindows)
+        units = {"center": split.series.center, "unit": split.series.unit}
+        found = {name: to_units(baseline(name, panel, data.spec.horizon), units) for name in SHOWN}
+        for line in table({**found, MODEL: forecasts[..., :1]}, truth, panel, test):
+            print(line, flush=True)
+        _log(trainer, {name: errors_of(forecast, truth) for name, forecast in found.items()})
 
 
-def errors_of(forecast: Tensor, truth: Truth) -> dict[str, float]:
-    """All point errors of ``[N, H, 1]``."""
-    metrics = forecast_metrics()
-    metrics.update(forecast, truth)
-    return {name: float(value) for name, value in metrics.compute().items()}
+class RollingBaselines(pl.Callback):
+    """The same for tests at every origin: Naive and seasonal Naive of every window."""
+
+    def __init__(self) -> None:
+        self._errors: list[dict[str, Tensor]] = []
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._errors = []
+
+    def on_test_batch_end(  # Lightning's signature
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: int
+    ) -> None:
+        data = datamodule_of(trainer)
+        if isinstance(data, ForecastingData) and data.baselines and data.eval_stride:
+            split, truth = data.split("test"), _on_cpu(outputs.targets).double()
+            assert isinstance(split, PanelWindows)
+            units = {name: batch.targets[name].cpu() for name in ("center", "unit")}
+            histories = [_recent(split, row) for row in batch.ids.tolist()]
+            found = dict[str, Tensor]()
+            for name in ROLLING:
+                values = torch.from_numpy(BASELINES[name](histories, split.spec.horizon, split.spec.season))
+                forecast = to_units(values, units).unsqueeze(2)
+                found |= {f"{name}/{error}": judge(forecast, truth) for error, judge in POINT.items()}
+            self._errors.append(found)
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        own, self._errors = self._errors, []
+        seen = [one for process in gather_to_rank_zero(own) for one in process]
+        if not seen:
+            return
+        means = {name: float(torch.cat([one[name] for one in seen]).nanmean()) for name in seen[0]}
+        errors = {name: {error: means[f"{name}/{error}"] for error in POINT} for name in ROLLING}
+        errors_and_model = {**errors, MODEL: {e: float(trainer.callback_metrics[f"test_{e}"]) for e in POINT}}
+        for name, row in errors_and_model.items():
+            shown = "  ".join(f"{label} {row[error]:8.4f}" for error, label in (("mse", "MSE"), ("mae", "MAE")))
+            print(f"  test  {shown}  MASE {row['mase']:.4f}  {name}", flush=True)
+        _log(trainer, errors)
+
+
+def _on_cpu(truth: Truth) -> Truth:
+    return Truth(*(value.cpu() for value in truth))
+
+
+def _recent(windows: PanelWindows, row: int) -> Array:
+    """As much of what is known at a window's end as naive forecasts see of it, float64 ``[T]``."""
+    series, end = (int(numbers[row]) for numbers in windows.rows)
+    history: Array = windows.series.y[series][:end].double().numpy()
+    recent = history[-windows.spec.season :]
+    return history if np.isnan(recent).any() else recent
+
+
+def _log(trainer: pl.Trainer, errors: dict[str, dict[str, float]]) -> None:
+    values = {f"baseline_{name}_{error}": value for name, row in errors.items() for error, value in row.items()}
+    for logger in trainer.loggers:
+        logger.log_metrics(values, trainer.global_step)
 
 
 def table(found: dict[str, Tensor], truth: Truth, panel: Panel, test: Panel) -> Iterator[str]:
     """A line for each forecast; where test segments stand in other series' training parts, without these as well."""
-    there = {overlap.id for overlap in overlaps(panel, test)}
+    same = overlaps(panel, test)
+    there = {overlap.id for overlap in same}
     without = torch.tensor([name not in there for name in panel.ids])
     for name, forecast in found.items():
         error = errors_of(forecast, truth)
@@ -141,3 +180,7 @@ def table(found: dict[str, Tensor], truth: Truth, panel: Panel, test: Panel) -> 
             rest = errors_of(forecast[without], Truth(*(value[without] for value in truth)))
             line += f"  without {len(there)} overlapping series: OWA {rest['owa']:.4f}"
         yield f"{line}  {name}"
+    if len(panel) > 1:
+        shown = [f"{overlap.id} in {overlap.other}" for overlap in same[:5]] + ["..."] * (len(same) > 5)
+        count = f"{len(there)} of {len(panel)}: {', '.join(shown)}" if there else f"none of {len(panel)}"
+        yield f"  test segments that stand word for word in another series' training part: {count}"

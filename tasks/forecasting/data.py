@@ -17,7 +17,7 @@ from lightning_rnn.errors import ConfigError, DataError, require
 from .calendar import Feature, calendar_features, features_for
 from .checks import Categories
 from .embedded import Embedded
-from .panel import Panel
+from .panel import Panel, longer_ones
 from .prepare import last_windows, moments_of, naive2_of, reference_of, to_series
 from .source import SeriesSource
 from .spec import ForecastSpec
@@ -30,14 +30,17 @@ class ForecastingData(SequenceDataModule):
     """Windows over series.
 
     Validation is the last horizon of each training series (or what the source says), test the source's test part;
-    `predict` forecasts what follows the training part.
+    `predict` forecasts what follows the training part, or other series that the source names.
 
     Args:
         source: where the series come from; None is :class:`Embedded`, yearly sunspot numbers.
         horizon: steps to forecast; None: as many as the longest series of the test part has.
         lookback: steps of history that a window has, at most; None: four times the longer of season and horizon.
+        hold_out: in place of the source's test part, the last so many steps of each series, test part included; None:
+            the source's. Series that are no longer are left out, and counted in a warning.
         refit: train on all of the training part, without validation: for the final model, once all is chosen.
-        recent: train on windows at the last so many origins of each series alone; None: on all.
+        recent: train on windows at the last so many origins of each series alone; None: on all. Several of these, as
+            ``[240, null]``: an epoch has windows of each, and the forecaster's members learn from one each, in turn.
         min_history: windows to train on have at least so many steps of history, where the series is long enough; None:
             the horizon, or the lookback where that is shorter.
         epoch_windows: windows of an epoch, at random origins, from every series equally often; None: all windows.
@@ -69,8 +72,9 @@ class ForecastingData(SequenceDataModule):
         source: SeriesSource | None = None,
         horizon: int | None = None,
         lookback: int | None = None,
+        hold_out: int | None = None,
         refit: bool = False,
-        recent: int | None = None,
+        recent: int | list[int | None] | None = None,
         min_history: int | None = None,
         epoch_windows: int | None = None,
         eval_stride: int | None = None,
@@ -89,14 +93,21 @@ class ForecastingData(SequenceDataModule):
         for name, value in (
             ("horizon", horizon),
             ("lookback", lookback),
-            ("recent", recent),
+            ("hold_out", hold_out),
+            *(("recent", one) for one in (recent if isinstance(recent, list) else [recent])),
             ("min_history", min_history),
             ("epoch_windows", epoch_windows),
             ("eval_stride", eval_stride),
         ):
             require(value is None or value >= 1, f"data.{name} must be at least 1, got {value}")
         self.source = source or Embedded()
-        self.horizon, self.lookback, self.refit, self.recent = horizon, lookback, refit, recent
+        self.horizon, self.lookback, self.hold_out = horizon, lookback, hold_out
+        self.refit, self.recents = refit, recent if isinstance(recent, list) else [recent]
+        require(len(self.recents) >= 1, "data.recent is an empty list: leave it out, or give [240, null], say")
+        if len(self.recents) > 1 and epoch_windows is None:
+            raise ConfigError(
+                "data.recent has several entries: set data.epoch_windows, the windows of each in an epoch"
+            )
         self.min_history, self.epoch_windows, self.eval_stride = min_history, epoch_windows, eval_stride
         self.standardize, self.calendar, self.baselines = standardize, calendar, baselines
 
@@ -104,17 +115,37 @@ class ForecastingData(SequenceDataModule):
         """Download what is absent."""
         self.source.prepare()
 
-    def load(self, stage: str) -> Mapping[Split, SplitData]:
+    def series(self) -> tuple[Panel, Panel | None]:
+        """The series and their test part, as the source or ``hold_out`` says.
+
+        Raises:
+            DataError: no series is longer than ``hold_out``; and as the source does.
+        """
         panel, test = self.source.load()
+        if self.hold_out is None:
+            return panel, test
+        return longer_ones(panel if test is None else panel.append(test), self.hold_out).split(self.hold_out)
+
+    def to_forecast(self) -> Panel:
+        """The series that `predict` forecasts."""
+        new = self.source.new()
+        return self.series()[0] if new is None else new
+
+    def load(self, stage: str) -> Mapping[Split, SplitData]:
+        if stage == "predict" and self.spec is not None:
+            self._check_options(self.spec)
+            return {"predict": last_windows(self.to_forecast(), self.spec)}
+        panel, test = self.series()
         if self.spec is None:
             self.spec = self.describe(panel, test)
         self._check_options(self.spec)
         if stage == "predict":
-            return {"predict": last_windows(panel, self.spec)}
+            return {"predict": last_windows(self.to_forecast(), self.spec)}
         if stage == "test":
             if test is None:
                 raise DataError(f"{panel.origin}: there is no test part: name one, or set test_steps of the source")
-            return {"test": self._following(panel, test)}
+            trained = panel.head(panel.lengths - (self.source.val_steps or 0))
+            return {"test": self._following(panel, test, trained)}
         return self._training(panel)
 
     def describe(self, panel: Panel, test: Panel | None) -> ForecastSpec:
@@ -161,8 +192,11 @@ class ForecastingData(SequenceDataModule):
             if asked is not None and asked != trained:
                 raise ConfigError(f"data.{name} is {asked}, the model was trained with {trained}: leave it out")
 
-    def _following(self, head: Panel, tail: Panel) -> PanelWindows:
-        """Windows whose targets lie in what follows ``head``: one of each series, or at every origin."""
+    def _following(self, head: Panel, tail: Panel, measured: Panel | None = None) -> PanelWindows:
+        """Windows whose targets lie in what follows ``head``: one of each series, or at every origin.
+
+        Errors are in units of ``measured``, the training part where an official validation part is in ``head`` too.
+        """
         assert self.spec is not None
         spec, first = self.spec, head.lengths
         counts = torch.ones_like(first)
@@ -170,7 +204,7 @@ class ForecastingData(SequenceDataModule):
             counts = ((tail.lengths - spec.horizon) // self.eval_stride + 1).clamp(min=0)
         reference = naive2_of(head, spec.horizon, spec.season) if self.eval_stride is None else None
         origins = Origins(first, counts, self.eval_stride or 1)
-        return PanelWindows(to_series(head.append(tail), spec, head), spec, origins, naive2=reference)
+        return PanelWindows(to_series(head.append(tail), spec, measured or head), spec, origins, naive2=reference)
 
     def _training(self, panel: Panel) -> dict[Split, SplitData]:
         assert self.spec is not None
@@ -200,14 +234,16 @@ class ForecastingData(SequenceDataModule):
         spec, lengths = self.spec, panel.lengths
         last = (lengths - spec.horizon).maximum((lengths - 1).clamp(max=1))
         least = self.min_history or min(spec.horizon, spec.lookback)
-        first = last.minimum(torch.full_like(last, least))
-        if self.recent is not None:
-            first = first.maximum(last - self.recent + 1)
-        counts = torch.where(last > 0, last - first + 1, 0)
-        if not bool(counts.all()):
-            log.warning("%s: %d series have one step: not trained on", panel.origin, int((counts == 0).sum()))
-        origins = Origins(first, counts, drawn=self.epoch_windows, seed=self.seed)
-        return PanelWindows(to_series(panel, spec), spec, origins)
+        earliest = last.minimum(torch.full_like(last, least))
+        if bool((last == 0).any()):
+            log.warning("%s: %d series have one step: not trained on", panel.origin, int((last == 0).sum()))
+        origins = []
+        for place, recent in enumerate(self.recents):
+            first = earliest if recent is None else earliest.maximum(last - recent + 1)
+            counts = torch.where(last > 0, last - first + 1, 0)
+            seed = self.seed + 7919 * place  # each with draws of its own, unlike those of the next seeds
+            origins.append(Origins(first, counts, drawn=self.epoch_windows, seed=seed))
+        return PanelWindows(to_series(panel, spec), spec, origins[0], others=origins[1:])
 
     def draw(self, axes: Axes, split: Split, row: int) -> None:
         windows = cast("PanelWindows", self.split(split))

@@ -43,17 +43,29 @@ class Shown:
     forecast: Tensor
 
 
+def shown_intervals(levels: Sequence[float]) -> list[tuple[int, int, float]]:
+    """The widest interval, and of the others the one nearest 80 %; see :func:`central_intervals`.
+
+    Example:
+        >>> [share for _, _, share in shown_intervals([0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975])]
+        [0.95, 0.8]
+    """
+    intervals = central_intervals(levels)
+    return intervals[:1] + sorted(intervals[1:], key=lambda interval: abs(interval[2] - 0.8))[:1]
+
+
 def draw_forecast(axes: Axes, shown: Shown, levels: Sequence[float]) -> None:
-    """The end of the history, the truth, the forecast, and its two widest intervals."""
+    """The end of the history, the truth, the forecast, and two of its intervals."""
     horizon = len(shown.target)
     history = shown.history[-3 * horizon :]
     steps = range(1, horizon + 1)
     axes.plot(range(1 - len(history), 1), history.numpy(), color=GRAY, lw=1)
-    for low, high, share in central_intervals(levels)[:2]:
+    for low, high, share in shown_intervals(levels):
         lower, upper = shown.forecast[:, 1 + low].numpy(), shown.forecast[:, 1 + high].numpy()
         axes.fill_between(steps, lower, upper, color=BLUE, alpha=0.15, lw=0, label=f"{100 * share:.4g} %")
     axes.plot(steps, shown.target.numpy(), color="black", lw=1, label="true")
     axes.plot(steps, shown.forecast[:, 0].numpy(), color=ORANGE, lw=1.5, label="forecast")
+    axes.set_xlabel("step, the first of the horizon is 1", fontsize=8)
 
 
 class Forecasts(EvaluationFigure[list[Shown]]):
@@ -89,7 +101,9 @@ class Forecasts(EvaluationFigure[list[Shown]]):
             )
             for one in rows
         ]
-        figure = draw_panels(panels, f"{split}: forecasts")
+        assert module.spec is not None
+        units = "each training series' deviation" if module.spec.standardized else "each series"
+        figure = draw_panels(panels, f"{split}: forecasts, in units of {units}")
         if figure.axes:
             figure.axes[0].legend(fontsize=7)
         return figure
@@ -164,16 +178,19 @@ class Errors(EvaluationFigure[Sums]):
 
 
 def _line(axes: Axes, steps: range, values: Tensor, at: float | None = None) -> None:
-    axes.plot(steps, values.numpy(), color=BLUE)
-    axes.set_ylim(bottom=0)
-    axes.set_xlabel("step")
+    axes.plot(steps, values.numpy(), "o-" if len(steps) == 1 else "-", color=BLUE)
+    axes.set_xlabel("step of the horizon", fontsize=8)
     if at is not None:
-        axes.axhline(at, color=GRAY, ls="--", lw=1)
+        axes.axhline(at, color=GRAY, ls="--", lw=1, label="wanted")
+        axes.legend(fontsize=7, loc="lower right")
+    axes.set_ylim(0, None if at is None else 1.02)
 
 
 def _bars(axes: Axes, counts: Tensor) -> None:
     axes.stairs(counts.numpy(), BINS.numpy(), fill=True, color=BLUE)
     axes.axvline(0, color=GRAY, lw=1)
+    axes.set_xlabel("truth less forecast (±6: or beyond)", fontsize=8)
+    axes.set_ylabel("steps", fontsize=8)
 
 
 def figures() -> list[pl.Callback]:

@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
 import polars
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
-from lightning_rnn.errors import ConfigError, require
+from lightning_rnn.errors import ConfigError
 from lightning_rnn.layers.initializers import Initializer
 from lightning_rnn.layers.table import CellName
 from lightning_rnn.training.hooks import is_validate
-from lightning_rnn.training.module import Rows, SequenceModule, Stage, StepResult, check_probability
+from lightning_rnn.training.module import Rows, SequenceModule, Stage, StepResult
 from lightning_rnn.types import SequenceBatch
 
 from .calibration import Calibration
 from .distributions import Family, Objective
-from .ensemble import ForecastNetwork
+from .ensemble import ForecastNetwork, Lesson, mean_of
 from .head import PointObjective
-from .heads import HEADS, HeadOptions
-from .losses import SERIES_LOSSES, LossName, series_loss
-from .metrics import POINT, SeriesMean, Truth, forecast_metrics
-from .network import Decode, NetworkOptions
+from .losses import LossName, series_loss
+from .metrics import POINT, SeriesMean, forecast_metrics
+from .network import Decode
+from .options import check_options, network_options
 from .panel import Panel
 from .predictions import forecast_frame, level_name
 from .prepare import last_windows
 from .quantile_heads import Monotone
-from .scaling import SCALINGS
 from .spec import ForecastSpec
 from .units import from_units, to_units, truth_of
+
+if TYPE_CHECKING:
+    from .backtest import Backtest
 
 LEVELS = [0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975]
 
@@ -52,7 +57,7 @@ class Forecaster(SequenceModule):
         skip: a linear layer from the window to the forecast, beside the network; None: with all but ``recursive``.
         scale: how windows are scaled: ``none``, ``mean``, ``std``, ``last``, ``season``, ``robust``, ``revin`` or
             ``smoothing`` (a level and a season with learned coefficients, as in ES-RNN), see
-            :class:`tasks.forecasting.scaling.WindowScaling`.
+            :class:`tasks.forecasting.scaling.WindowScaling`; None: ``mean`` for ``negative_binomial``, else ``std``.
         log: whether the logarithm is forecast, of series that are positive.
         dropout: share dropped before the recurrent layers and before the output.
         static_size: numbers that a static name becomes.
@@ -65,9 +70,11 @@ class Forecaster(SequenceModule):
         family: of ``mixture``'s components: ``normal`` or ``student_t``.
         monotone: how ``quantile`` keeps its quantiles from crossing: ``cumulative`` or ``sorted``.
         levels: of the quantiles of the predictions; None: .025, .05, .1, .25, .5, .75, .9, .95, .975.
-        conformal: whether these are calibrated on the validation part (split conformal prediction), for any head.
+        conformal: whether these are calibrated on the validation part (split conformal prediction), for any head; in
+            units of how far each window is from repeating its season and the members from agreeing.
         samples: paths of a recursive network with a distribution.
-        members: networks whose mean is the forecast, from different random starts.
+        members: networks whose mean is the forecast, from different random starts; each learns from windows of its own
+            where ``data.recent`` has several entries.
         lookbacks: steps that the members look back, in turn; None: the data's lookback.
 
     Raises:
@@ -94,7 +101,7 @@ class Forecaster(SequenceModule):
         activation: str | None = None,
         segment: int | None = None,
         skip: bool | None = None,
-        scale: str = "std",
+        scale: str | None = None,
         log: bool = False,
         dropout: float = 0.0,
         static_size: int = 8,
@@ -112,55 +119,12 @@ class Forecaster(SequenceModule):
         lookbacks: list[int] | None = None,
     ) -> None:
         super().__init__()
-        for name, value in (
-            ("hidden_size", hidden_size),
-            ("num_layers", num_layers),
-            ("segment", segment),
-            ("static_size", static_size),
-            ("samples", samples),
-            ("members", members),
-            *(("lookbacks", one) for one in lookbacks or []),
-            *(("dilations", one) for one in dilations or []),
-        ):
-            require(value is None or value >= 1, f"model.{name} must be at least 1, got {value}")
-        for name, chosen, table in (("head", head, list(HEADS)), ("scale", scale, list(SCALINGS))):
-            require(chosen in table, f"model.{name} must be one of {', '.join(table)}, got {chosen!r}")
-        require(loss in ("head", *SERIES_LOSSES), f"model.loss must be head or one of {', '.join(SERIES_LOSSES)}")
-        require(head == "point" or loss == "head", f"model.loss={loss} is of a point forecast: use the head point")
-        check_probability("model.dropout", dropout)
         self.save_hyperparameters()
+        check_options(self.hparams)
         self.loss, self.conformal, self.member_count, self.lookbacks = loss, conformal, members, lookbacks
         chosen_levels = sorted(LEVELS if levels is None else levels)
-        require(
-            all(0 < level < 1 for level in chosen_levels), f"model.levels must be between 0 and 1, got {chosen_levels}"
-        )
         self.levels = chosen_levels if conformal or head != "point" else []  # a point alone says nothing of them
-        self.options = NetworkOptions(
-            decode=decode,
-            cell=cell,
-            hidden_size=hidden_size,
-            num_layers=num_layers,
-            dilations=dilations,
-            residual=residual,
-            initializer=initializer,
-            activation=activation,
-            segment=segment,
-            skip=decode != "recursive" if skip is None else skip,
-            scale=scale,
-            log=log,
-            dropout=dropout,
-            static_size=static_size,
-            samples=samples,
-            head=head,
-            head_options=HeadOptions(
-                levels=tuple(chosen_levels),
-                monotone=monotone,
-                point_objective=point_objective,
-                objective=objective,
-                components=components,
-                family=family,
-            ),
-        )
+        self.options = network_options(self.hparams, chosen_levels)
 
     def build(self, spec: ForecastSpec) -> ForecastNetwork:  # type: ignore[override]  # its own spec
         if self.options.log and not spec.positive:
@@ -186,10 +150,10 @@ class Forecaster(SequenceModule):
     def run_callbacks(self) -> list[pl.Callback]:
         from lightning_rnn.training.figures import LearningCurves  # late: they need this module
 
-        from .callbacks import Baselines, ForecastWriter
+        from .callbacks import Baselines, ForecastWriter, RollingBaselines
         from .figures import figures
 
-        return [ForecastWriter(), LearningCurves(), *figures(), Baselines()]
+        return [ForecastWriter(), LearningCurves(), *figures(), Baselines(), RollingBaselines()]
 
     def step(self, batch: SequenceBatch) -> StepResult:
         assert batch.lengths is not None
@@ -197,22 +161,24 @@ class Forecaster(SequenceModule):
             forecasts, _ = self._forecasts(batch)
             return StepResult(forecasts.new_zeros(()), forecasts, None, len(batch))
         target, truth = batch.targets["y"], truth_of(batch.targets)
-        learned = self.network.learn(batch.inputs, batch.lengths, target)
-        found = [self._loss_of(member.loss(one), to_units(one.mean, batch.targets), truth) for member, one in learned]
+        lessons = self.network.learn(batch.inputs, batch.lengths, target, batch.targets.get("group"))
+        found = [self._loss_of(lesson, batch.targets) for lesson in lessons]
         loss, weight = torch.stack([loss for loss, _ in found]).mean(), found[0][1]
         if self.training:
-            forecasts = torch.stack([one.mean.detach() for _, one in learned]).mean(0).unsqueeze(2)
+            forecasts = mean_of(lessons, len(batch)).unsqueeze(2)
         else:
             forecasts, scale = self._forecasts(batch)
             self._calibrate(forecasts, target, scale)
         return StepResult(loss, to_units(forecasts, batch.targets), truth, weight)
 
-    def _loss_of(self, own: Tensor, mean: Tensor, truth: Truth) -> tuple[Tensor, float]:
+    def _loss_of(self, lesson: Lesson, targets: Mapping[str, Tensor]) -> tuple[Tensor, float]:
         """A member's loss, and the number of elements behind it."""
         assert self.spec is not None
+        own = {name: values[lesson.rows] for name, values in targets.items()}
+        truth = truth_of(own)
         if self.loss == "head":
-            return own, float(truth.mask.sum())
-        return series_loss(self.loss, mean, truth, self.spec.reference)
+            return lesson.member.loss(lesson.learned), float(truth.mask.sum())
+        return series_loss(self.loss, to_units(lesson.learned.mean, own), truth, self.spec.reference)
 
     # Quantiles, calibrated.
 
@@ -300,3 +266,29 @@ class Forecaster(SequenceModule):
             for start in range(0, len(rows), batch_size)
         ]
         return torch.cat(parts).cpu()
+
+    def backtest(
+        self,
+        panel: Panel,
+        origins: int = 3,
+        step: int | None = None,
+        train: Callable[[Panel], Forecaster] | None = None,
+    ) -> Backtest:
+        """Forecasts of the end of series from several origins, beside the baselines: by this model, or trained anew.
+
+        Args:
+            panel: as for :meth:`forecast`; each series ends one horizon after the last origin.
+            origins: how many.
+            step: steps between two; None: a horizon.
+            train: trains a forecaster on what is known at an origin, at each of them; None: this one forecasts from
+                all, also what it has seen in training.
+
+        Raises:
+            ConfigError: an option below 1, or it is not trained.
+            DataError: no series is long enough, or they are not like those of training.
+        """
+        from .backtest import backtest  # late: it needs this module
+
+        if self.spec is None:
+            raise ConfigError("this forecaster is not trained: load a checkpoint")
+        return backtest(train or (lambda _: self), panel, self.spec.horizon, origins, step, refit=train is not None)

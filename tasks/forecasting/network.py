@@ -56,7 +56,7 @@ class Window(NamedTuple):
         known: ``[B, L + H, F]``, F 0 where nothing is known.
         static: ``[B, K]``.
         codes: int64 ``[B, M]``, names' numbers.
-        lengths: int64 ``[B]``, steps of history within the L.
+        lengths: int64 ``[B]``, steps of history within the L, from the first value that is there.
     """
 
     y: Tensor
@@ -90,8 +90,13 @@ def window_of(inputs: Tensor, lengths: Tensor, spec: ForecastSpec, lookback: int
         known,
         static[:, -1],
         codes[:, -1].long(),
-        (lengths - spec.ahead).clamp(max=lookback),
+        _since_first(history[..., 1] > 0, (lengths - spec.ahead).clamp(max=lookback)),
     )
+
+
+def _since_first(valid: Tensor, lengths: Tensor) -> Tensor:
+    """Steps from the first value that is there, as missing ones before it are padding; of none: ``lengths``."""
+    return torch.where(valid.any(1), valid.shape[1] - valid.int().argmax(1), lengths)
 
 
 class StaticContext(nn.Module):

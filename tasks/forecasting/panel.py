@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from lightning_rnn.errors import DataError, require
 
 from .frequency import Frequency, Ints
 
+log = logging.getLogger(__name__)
 Stamps = npt.NDArray[np.datetime64] | Ints
 
 
@@ -191,6 +193,24 @@ def check_horizon(panel: Panel, horizon: int) -> None:
             f"{panel.origin}: series {name!r}{more} has {steps} steps, a horizon of {horizon} needs at least "
             f"{horizon + 1}: take a shorter horizon, or leave the series out"
         )
+
+
+def longer_ones(panel: Panel, steps: int) -> Panel:
+    """The series with more than ``steps`` steps; a warning counts those that are left out.
+
+    Raises:
+        DataError: there are none.
+    """
+    rows = panel.longer_than(steps)
+    if not len(rows):
+        raise DataError(f"{panel.origin}: no series is longer than the {steps} steps to hold out: hold fewer out")
+    if len(rows) < len(panel):
+        short = next(name for name, length in zip(panel.ids, panel.lengths.tolist(), strict=True) if length <= steps)
+        log.warning(
+            "%s: %d of %d series (%r for one) are not longer than the %d steps to hold out: left out",
+            panel.origin, len(panel) - len(rows), len(panel), short, steps,
+        )  # fmt: skip
+    return panel.select(rows) if len(rows) < len(panel) else panel
 
 
 def span(rows: Ragged, start: Tensor, lengths: Tensor) -> Ragged:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC
+
 import numpy as np
 import polars
 from torch import Tensor
@@ -24,7 +26,7 @@ def level_name(level: float) -> str:
 
 
 def forecast_columns(panel: Panel, forecasts: Tensor, levels: list[float]) -> Columns:
-    """``unique_id, step, ds, mean`` and a column for each quantile, one row a step.
+    """``unique_id, step, ds, mean`` and a column for each quantile, one row a step; ``ds`` in UTC if with a time zone.
 
     Args:
         panel: whose end the forecasts follow.
@@ -38,10 +40,11 @@ def forecast_columns(panel: Panel, forecasts: Tensor, levels: list[float]) -> Co
         array([1., 1.], dtype=float32)
     """
     n, horizon, _ = forecasts.shape
+    stamps = np.concatenate([panel.stamps(row, horizon) for row in range(n)])
     columns: Columns = {
         "unique_id": [name for name in panel.ids for _ in range(horizon)],
         "step": np.tile(np.arange(1, horizon + 1), n),
-        "ds": np.concatenate([panel.stamps(row, horizon) for row in range(n)]),
+        "ds": stamps if panel.zone is None else [stamp.replace(tzinfo=UTC) for stamp in stamps.tolist()],
     }
     for place, name in enumerate(["mean", *map(level_name, levels)]):
         columns[name] = forecasts[..., place].flatten().numpy()
@@ -49,6 +52,5 @@ def forecast_columns(panel: Panel, forecasts: Tensor, levels: list[float]) -> Co
 
 
 def forecast_frame(panel: Panel, forecasts: Tensor, levels: list[float]) -> polars.DataFrame:
-    """:func:`forecast_columns` as a data frame; with a time zone where the series have one."""
-    frame = polars.DataFrame(forecast_columns(panel, forecasts, levels))
-    return frame.with_columns(polars.col("ds").dt.replace_time_zone(panel.zone)) if panel.zone else frame
+    """:func:`forecast_columns` as a data frame."""
+    return polars.DataFrame(forecast_columns(panel, forecasts, levels))

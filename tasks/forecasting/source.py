@@ -34,6 +34,10 @@ class SeriesSource(ABC):
             DataError: a file is missing, broken, or not of the right kind; it says which, where and what to do.
         """
 
+    def new(self) -> Panel | None:
+        """The series to forecast in place of those of :meth:`load`; None: these. Raises as :meth:`load`."""
+        return None
+
     def read(self) -> Panel:
         """The series without their test part; see :meth:`load`."""
         return self.load()[0]
@@ -49,14 +53,19 @@ class GivenSeries(SeriesSource):
     Args:
         panel: the series, see :func:`from_frame` and :func:`from_arrays`.
         test: their true continuation.
+        new: series to forecast in place of these, which the forecaster need not have seen.
     """
 
-    def __init__(self, panel: Panel, test: Panel | None = None) -> None:
-        self.parts = panel, None if test is None else panel.following(test)
+    def __init__(self, panel: Panel, test: Panel | None = None, new: Panel | None = None) -> None:
+        self.parts, self.others = (panel, None if test is None else panel.following(test)), new
 
     def load(self) -> tuple[Panel, Panel | None]:
         """See :meth:`SeriesSource.load`."""
         return self.parts
+
+    def new(self) -> Panel | None:
+        """See :meth:`SeriesSource.new`."""
+        return self.others
 
 
 def held_out(panel: Panel, steps: int) -> tuple[Panel, Panel | None]:

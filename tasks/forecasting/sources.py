@@ -48,6 +48,7 @@ class LongTable(SeriesSource):
         frequency: what lies between two steps (``h``, ``15min``, ``d``, ``b``, ``w``, ``m``, ``q``, ``y``); None takes
             the most frequent step.
         season: steps of a season; None takes the frequency's.
+        predict_path: of a table of the same columns, of the series to forecast, new ones say; None: those of ``path``.
     """
 
     def __init__(
@@ -64,8 +65,9 @@ class LongTable(SeriesSource):
         future: list[str] | None = None,
         frequency: str | None = None,
         season: int | None = None,
+        predict_path: str | None = None,
     ) -> None:
-        self.path, self.test_path, self.test_steps = path, test_path, test_steps
+        self.path, self.test_path, self.test_steps, self.predict_path = path, test_path, test_steps, predict_path
         self.layout = Layout(
             id_column, time_column, value_column, static or [], categories or [], past or [], future or []
         )
@@ -81,6 +83,12 @@ class LongTable(SeriesSource):
             test = replace(test, ids=panel.ids)  # files have other names
         return panel, panel.following(test)
 
+    def new(self) -> Panel | None:
+        """See :meth:`SeriesSource.new`."""
+        if self.predict_path is None:
+            return None
+        return read_long(existing(self.predict_path), self.layout, self.frequency, self.season)
+
 
 class WideTable(SeriesSource):
     """A table with one row a step and one column a series, as the long-horizon benchmarks have them.
@@ -91,6 +99,7 @@ class WideTable(SeriesSource):
         time_column: dates (ISO 8601) or whole numbers; None counts rows.
         frequency: what lies between two steps; None takes the most frequent step.
         season: steps of a season; None takes the frequency's.
+        predict_path: of a table like it, of the series to forecast, new ones say; None: those of ``path``.
     """
 
     def __init__(
@@ -100,14 +109,21 @@ class WideTable(SeriesSource):
         time_column: str | None = "date",
         frequency: str | None = None,
         season: int | None = None,
+        predict_path: str | None = None,
     ) -> None:
-        self.path, self.test_steps, self.time_column = path, test_steps, time_column
+        self.path, self.test_steps, self.predict_path, self.time_column = path, test_steps, predict_path, time_column
         self.frequency, self.season = frequency, season
+
+    def _read(self, path: str) -> Panel:
+        return read_columns(existing(path), self.time_column, self.frequency, self.season)
 
     def load(self) -> tuple[Panel, Panel | None]:
         """See :meth:`SeriesSource.load`."""
-        panel = read_columns(existing(self.path), self.time_column, self.frequency, self.season)
-        return held_out(panel, self.test_steps)
+        return held_out(self._read(self.path), self.test_steps)
+
+    def new(self) -> Panel | None:
+        """See :meth:`SeriesSource.new`."""
+        return None if self.predict_path is None else self._read(self.predict_path)
 
 
 class M4(SeriesSource):
@@ -119,20 +135,26 @@ class M4(SeriesSource):
         group: of the series: Yearly, Quarterly, Monthly, Weekly, Daily or Hourly.
         folder: of the files, relative to the data folder.
         season: steps of a season; None takes the competition's.
+        predict_path: of a file like them, of the series to forecast, new ones say; None: those of the competition.
     """
 
-    def __init__(self, group: Group = "Hourly", folder: str = "m4", season: int | None = None) -> None:
-        self.group, self.folder, self.season = group, folder, season
+    def __init__(
+        self, group: Group = "Hourly", folder: str = "m4", season: int | None = None, predict_path: str | None = None
+    ) -> None:
+        self.group, self.folder, self.season, self.predict_path = group, folder, season, predict_path
 
     def load(self) -> tuple[Panel, Panel | None]:
         """See :meth:`SeriesSource.load`."""
-        season = chosen_season(self.season or M4_SEASONS[self.group], Frequency())
-        train, test = (
-            self._part(existing(f"{self.folder}/{self.group}-{name}.csv"), season) for name in ("train", "test")
-        )
+        train, test = (self._part(f"{self.folder}/{self.group}-{name}.csv") for name in ("train", "test"))
         return train, train.following(replace(test.select(in_order(train, test)), first=train.lengths))
 
-    def _part(self, path: Path, season: int) -> Panel:
+    def new(self) -> Panel | None:
+        """See :meth:`SeriesSource.new`."""
+        return None if self.predict_path is None else self._part(self.predict_path)
+
+    def _part(self, name: str) -> Panel:
+        season = chosen_season(self.season or M4_SEASONS[self.group], Frequency())
+        path = existing(name)
         names, series = read_wide(path)
         panel = Panel(names, series, torch.zeros(len(names), dtype=torch.int64), Frequency(), season, str(path))
         check_series(panel)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,6 +90,8 @@ class PanelWindows(SplitData):
         origins: where they end.
         targets: whether the steps after a window are its targets; not for predictions.
         naive2: forecasts ``[R, H]`` of the rows, for OWA; None: not a number.
+        others: where further windows end, one of each of these behind every row: batches are so many times longer, and
+            ``targets["group"]``, int64 ``[B]``, is 0 for a row's own window, 1 for the next. All are drawn.
 
     Example:
         >>> from .frames import from_arrays
@@ -103,12 +106,18 @@ class PanelWindows(SplitData):
     """
 
     def __init__(
-        self, series: Series, spec: ForecastSpec, origins: Origins, targets: bool = True, naive2: Tensor | None = None
+        self,
+        series: Series,
+        spec: ForecastSpec,
+        origins: Origins,
+        targets: bool = True,
+        naive2: Tensor | None = None,
+        others: Sequence[Origins] = (),
     ) -> None:
-        self.series, self.spec, self.origins = series, spec, origins
+        self.series, self.spec, self.origins, self.others = series, spec, origins, others
         self.inputs, self.targets, self.naive2 = series.y, targets, naive2
         self.ids = series.ids
-        self.rows = origins.of_epoch(0)
+        self.set_epoch(0)
 
     def __len__(self) -> int:
         return len(self.origins)
@@ -121,8 +130,9 @@ class PanelWindows(SplitData):
         return self.rows[1].clamp(max=self.spec.lookback)
 
     def set_epoch(self, epoch: int) -> None:
-        if self.origins.drawn is not None:
-            self.rows = self.origins.of_epoch(epoch)
+        """Draw the windows of an epoch, where there is a choice."""
+        self.groups = [origins.of_epoch(epoch) for origins in (self.origins, *self.others)]
+        self.rows = self.groups[0]
 
     def row_id(self, row: int) -> str:
         """The series' name; with the window's end behind it where a series has several windows."""
@@ -135,10 +145,13 @@ class PanelWindows(SplitData):
 
     def __getitems__(self, keys: list[Any]) -> SequenceBatch:
         index = torch.from_numpy(np.asarray(keys, dtype=np.int64))
-        series, end = (numbers[index] for numbers in self.rows)
+        series, end = (torch.cat([rows[part][index] for rows in self.groups]) for part in (0, 1))
         inputs, lengths = self._inputs(series, end)
-        targets = self._targets(index, series, end) if self.targets else None
-        return SequenceBatch(inputs, targets, lengths=lengths, ids=index)
+        rows = index.repeat(len(self.groups))
+        targets = self._targets(rows, series, end) if self.targets else None
+        if targets is not None and self.others:
+            targets["group"] = torch.arange(len(self.groups)).repeat_interleave(len(index))
+        return SequenceBatch(inputs, targets, lengths=lengths, ids=rows)
 
     def _inputs(self, series: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
         """``[B, T, C]``, see :class:`ForecastSpec`; nothing of the values lies at or beyond ``end``."""

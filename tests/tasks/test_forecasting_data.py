@@ -17,7 +17,6 @@ import torch
 from lightning_rnn.cli import main
 from lightning_rnn.errors import ConfigError, DataError
 from tasks.forecasting import Forecaster, ForecastingData
-from tasks.forecasting.backtest import backtest
 from tasks.forecasting.callbacks import ForecastWriter
 from tasks.forecasting.embedded import Airline
 from tasks.forecasting.frames import from_arrays, from_frame
@@ -230,23 +229,6 @@ def test_intervals_without_a_validation_part_are_not_made_up(tmp_path: Path) -> 
     trainer_of(tmp_path).fit(model, data_of(given(60, 60), refit=True))
     with pytest.raises(DataError, match="not calibrated"):
         model.forecast_values(given(60).read())
-
-
-@pytest.mark.parametrize(("refit", "trainings"), [(True, 3), (False, 1)])
-def test_a_backtest_sees_nothing_behind_its_origin(refit: bool, trainings: int, tmp_path: Path) -> None:
-    seen = list[int]()
-    panel = given(60, 50).read()
-
-    def train(part: Panel) -> Forecaster:
-        seen.append(int(part.lengths[0]))
-        return trained(GivenSeries(part), tmp_path)[0]
-
-    found = backtest(train, panel, horizon=4, origins=3, refit=refit)
-    assert len(seen) == trainings and seen == [48, 52, 56][:trainings]
-    assert len(found.forecasts) == 3 * 2 * 4 and len(found.errors) == 3
-    first = found.forecasts.filter((polars.col("origin") == 2) & (polars.col("unique_id") == "0"))
-    assert first["ds"].to_list() == [52, 53, 54, 55] and first["y"].to_list() == panel.y[0][52:56].tolist()
-    assert found.draw("0").axes
 
 
 def test_the_run_draws_writes_and_names_its_baselines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
+import pandas
 import polars
 import pytest
 import torch
@@ -169,7 +170,6 @@ def test_arrays_of_all_shapes() -> None:
 
 
 def test_pandas_frames_give_what_polars_frames_give() -> None:
-    pandas = pytest.importorskip("pandas")
     frame = long_frame()
     columns = frame.with_columns(polars.col("ds").cast(polars.Datetime("us"))).to_dict(as_series=False)
     other = pandas.DataFrame(columns)

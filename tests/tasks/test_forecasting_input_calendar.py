@@ -1,4 +1,4 @@
-"""Steps and calendars: equal to polars' ranges and date parts (and to pandas', where it is installed)."""
+"""Steps and calendars: equal to polars' ranges and date parts and pandas'."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from datetime import datetime
 
 import numpy as np
+import pandas
 import polars
 import pytest
 import torch
@@ -144,7 +145,6 @@ def test_wrong_features_are_named() -> None:
 
 @pytest.mark.parametrize("alias", ["h", "D", "W", "MS", "ME", "QS", "YS", "YE", "B", "15min", "30s"])
 def test_steps_equal_pandas(alias: str) -> None:
-    pandas = pytest.importorskip("pandas")
     expected = pandas.date_range("2019-12-15 06:00", periods=80, freq=alias).to_numpy("datetime64[us]")
     found = Frequency.parse(alias if not alias.startswith(("ME", "YE")) else alias.lower())
     assert (found.shift(expected[0].astype(np.int64), np.arange(80)).astype("datetime64[us]") == expected).all()

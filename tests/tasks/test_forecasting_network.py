@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lightning_rnn.errors import ConfigError, DataError
 from lightning_rnn.types import SequenceBatch
-from tasks.forecasting import Forecaster
+from tasks.forecasting import Forecaster, ForecastingData
 from tasks.forecasting.frames import from_arrays
 from tasks.forecasting.heads import HEADS
 from tasks.forecasting.level_season import Smoothing
@@ -20,6 +20,7 @@ from tasks.forecasting.network import window_of
 from tasks.forecasting.panel import Panel
 from tasks.forecasting.prepare import naive2_of, reference_of, to_series
 from tasks.forecasting.scaling import SCALINGS
+from tasks.forecasting.source import GivenSeries
 from tasks.forecasting.spec import ForecastSpec
 from tasks.forecasting.stack import DilatedStack
 from tasks.forecasting.windows import Origins, PanelWindows
@@ -187,6 +188,19 @@ def test_the_owa_loss_is_owa() -> None:
     metrics = model.build_metrics(spec, "val")
     metrics.update(result.predictions.detach(), result.targets)
     assert float(result.loss.detach()) == pytest.approx(float(metrics.compute()["owa"]), rel=1e-4)
+
+
+def test_errors_are_in_units_of_the_training_part_without_the_official_validation_part() -> None:
+    class Source(GivenSeries):
+        val_steps = 10
+
+    panel = panel_of(50)
+    data = ForecastingData(Source(*panel.split(12)), horizon=4, lookback=8, eval_stride=1, standardize=True)
+    for stage, split in (("fit", "val"), ("test", "test")):
+        data.setup(stage)
+        targets = data.split(split).__getitems__([0]).targets
+        assert targets["center"].item() == pytest.approx(panel.y[0][:28].mean().item())
+        assert targets["unit"].item() == pytest.approx(panel.y[0][:28].std(correction=0).item())
 
 
 def test_windows_are_right_aligned() -> None:
