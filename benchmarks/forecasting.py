@@ -66,11 +66,11 @@ def one(config: str, seed: int, out: Path, options: list[str], validate: bool) -
     shared = ["--config", f"configs/forecasting/{config}.yaml", "--trainer.default_root_dir", str(folder)]
     shared += [f"--{option}" for option in options] + [f"--data.seed={seed}"]
     refit = [] if validate or config in HELD_OUT else ["--data.refit=true"]
-    ran = run(["fit", *shared, f"--seed_everything={seed}", *refit], folder.with_suffix(".fit.json"))
+    ran = run(["fit", *shared, f"--seed_everything={seed}", *refit], folder.with_name(f"{folder.name}.fit.json"))
     if validate:
         return last_row(folder / "metrics.csv", "val_"), ran
     which = "best" if config in HELD_OUT else "last"
-    tested = run(["test", *shared, f"--ckpt_path={which}"], folder.with_suffix(".test.json"))
+    tested = run(["test", *shared, f"--ckpt_path={which}"], folder.with_name(f"{folder.name}.test.json"))
     found = last_row(folder / "metrics.csv", "test_")
     for line in tested.text.splitlines():
         if line.endswith("this model") and (apart := re.search(r"series: OWA (\S+)", line)):

@@ -55,6 +55,7 @@ class Forecaster(SequenceModule):
         segment: steps that become one of the recurrence; None: a season (the horizon where there is none) for
             ``segment``, 1 for ``direct``.
         skip: a linear layer from the window to the forecast, beside the network; None: with all but ``recursive``.
+        lags: of ``recursive``: how many steps before the one that is forecast further values lie that it is given.
         scale: how windows are scaled: ``none``, ``mean``, ``std``, ``last``, ``season``, ``robust``, ``revin`` or
             ``smoothing`` (a level and a season with learned coefficients, as in ES-RNN), see
             :class:`tasks.forecasting.scaling.WindowScaling`; None: ``mean`` for ``negative_binomial``, else ``std``.
@@ -101,6 +102,7 @@ class Forecaster(SequenceModule):
         activation: str | None = None,
         segment: int | None = None,
         skip: bool | None = None,
+        lags: list[int] | None = None,
         scale: str | None = None,
         log: bool = False,
         dropout: float = 0.0,
@@ -141,7 +143,8 @@ class Forecaster(SequenceModule):
     def build_metrics(self, spec: ForecastSpec, stage: Stage) -> MetricCollection:  # type: ignore[override]
         if stage == "train":  # nothing but the point is there, and no Naive2
             return MetricCollection({name: SeriesMean(POINT[name]) for name in ("smape", "mae")}, compute_groups=False)
-        found = forecast_metrics(self.levels)
+        ranked = stage == "val" and self.options.head == "point"  # a point's intervals come from these very rows
+        found = forecast_metrics([] if ranked else self.levels)
         if not spec.rolling:
             return found
         kept: dict[str, Metric | MetricCollection] = {name: one for name, one in found.items() if name != "owa"}

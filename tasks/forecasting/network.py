@@ -37,6 +37,7 @@ class NetworkOptions:
     activation: str | None
     segment: int | None
     skip: bool
+    lags: list[int] | None
     scale: str
     log: bool
     dropout: float

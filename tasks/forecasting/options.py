@@ -15,7 +15,7 @@ from .network import NetworkOptions
 from .scaling import SCALINGS
 
 COUNTS = ("hidden_size", "num_layers", "segment", "static_size", "samples", "members")
-LISTS = ("lookbacks", "dilations")
+LISTS = ("lookbacks", "dilations", "lags")
 
 
 def check_options(given: Mapping[str, Any]) -> None:
@@ -39,6 +39,10 @@ def check_options(given: Mapping[str, Any]) -> None:
         require(chosen, f"model.{name} must be one of {', '.join(table)}, got {given[name]!r}")
     require(head == "point" or loss == "head", f"model.loss={loss} is of a point forecast: use the head point")
     check_probability("model.dropout", given["dropout"])
+    lags = given["lags"] or []
+    require(not lags or given["decode"] == "recursive", "model.lags is of decode=recursive: leave it out, or take that")
+    require(1 not in lags, "model.lags has 1, and the value one step before enters anyway: leave it out")
+    require(len(set(lags)) == len(lags), f"model.lags has one twice: {lags}")
     levels = given["levels"] or []
     require(all(0 < level < 1 for level in levels), f"model.levels must be between 0 and 1, got {levels}")
     require(head != "quantile" or given["levels"] != [], "model.levels is empty: head=quantile needs some")
