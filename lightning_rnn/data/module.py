@@ -230,7 +230,10 @@ class SequenceDataModule(pl.LightningDataModule, ABC):
 
     def val_dataloader(self) -> SequenceLoader | list[SequenceLoader]:
         if "val" not in self._splits:
-            log.warning("there is no validation part: nothing is validated, and early stopping has nothing to watch")
+            log.warning(
+                "there is no validation part: no val_ metric chooses a best.ckpt or ends the run early, only last.ckpt "
+                "is kept"
+            )
             return []
         return self._loader("val")
 

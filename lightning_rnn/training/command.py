@@ -24,7 +24,14 @@ from lightning_rnn import __version__
 from lightning_rnn.data.module import SequenceDataModule
 from lightning_rnn.errors import CheckpointError, ConfigError, DataError, UserError, require
 from lightning_rnn.runtime import may_tune, tune_cpu
-from lightning_rnn.training.checkpoints import AtomicCheckpointIO, newest_good, read_checkpoint, remove_litter
+from lightning_rnn.training.checkpoints import (
+    BEST,
+    LAST,
+    AtomicCheckpointIO,
+    newest_good,
+    read_checkpoint,
+    remove_litter,
+)
 from lightning_rnn.training.config_files import MODE, undecodable
 from lightning_rnn.training.console import progress_bar
 from lightning_rnn.training.hooks import callbacks_of
@@ -203,7 +210,10 @@ class RunCommand(LightningCLI):
             return None
         path = folder / f"{asked}.ckpt" if asked in ("best", "last") else Path(asked)
         if not path.is_file():
-            raise CheckpointError(f"no checkpoint {path}: train first (fit), or give another with --ckpt_path")
+            hint = "train first (fit), or give another with --ckpt_path"
+            if asked == "best" and path.with_name(LAST).is_file():
+                hint = "nothing was validated yet; take the last weights with --ckpt_path last"
+            raise CheckpointError(f"no checkpoint {path}: {hint}")
         log.info("checkpoint: %s", path)
         return str(path)
 
@@ -253,7 +263,8 @@ class RunCommand(LightningCLI):
     def after_fit(self) -> None:
         if self.trainer.is_global_zero:
             print(f"run      {self.root}\nfigures  {self.root / 'figures'}")
-            print(f"best     {self.root / 'checkpoints/best.ckpt'}")
+            kept = [name for name in (BEST, LAST) if (self.root / "checkpoints" / name).is_file()]
+            print("\n".join(f"{Path(name).stem:9}{self.root / 'checkpoints' / name}" for name in kept[:1]))
 
 
 def default_root(options: Namespace) -> Path:

@@ -1,0 +1,4 @@
+"""Series → what follows them."""
+
+from .data import ForecastingData as ForecastingData
+from .module import Forecaster as Forecaster

@@ -1,0 +1,56 @@
+"""Two processes train, measure and predict what one does, and write the same submission."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.strategies import DDPStrategy
+
+from lightning_rnn.training.predictions import PredictionWriter
+from tasks.rainfall import RainfallData, RainfallRegressor
+from tasks.rainfall.callbacks import Baselines, SubmissionWriter
+from tasks.rainfall.sources import SyntheticRain
+
+
+def trainer(folder: Path, processes: int) -> pl.Trainer:
+    forked = DDPStrategy(start_method="fork", process_group_backend="gloo", timeout=timedelta(seconds=60))
+    return pl.Trainer(
+        accelerator="cpu", devices=processes, strategy=forked if processes > 1 else "auto", max_epochs=1,
+        logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        use_distributed_sampler=False, num_sanity_val_steps=0, inference_mode=False, default_root_dir=folder,
+        callbacks=[PredictionWriter(), SubmissionWriter(), Baselines()],
+    )  # fmt: skip
+
+
+def whole_run(folder: Path, processes: int) -> tuple[dict[str, float], list[list[str]]]:
+    data = RainfallData(
+        SyntheticRain(train_hours=300, test_hours=101), batch_size=32 // processes, eval_batch_size=7, bucketing=False
+    )
+    data.setup("fit")
+    model = RainfallRegressor(hidden_sizes=[8])
+    model.spec = data.spec
+    torch.manual_seed(0)
+    model.configure_model()
+    fitted = trainer(folder, processes)
+    fitted.fit(model, data)
+    found = {name: float(value) for name, value in fitted.callback_metrics.items()}
+    found |= trainer(folder, processes).test(model, data, verbose=False)[0]
+    trainer(folder, processes).predict(model, data, return_predictions=False)
+    return found, [line.split(",") for line in (folder / "submission.csv").read_text().splitlines()]
+
+
+def test_two_processes_equal_one(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (one, rows), printed = whole_run(tmp_path / "one", 1), capfd.readouterr().out
+    (two, shared_rows), shared_printed = whole_run(tmp_path / "two", 2), capfd.readouterr().out
+    assert one.keys() == two.keys() >= {"train_loss", "val_mae", "test_mae", "test_mae_under_73"}
+    for name, value in one.items():
+        assert two[name] == pytest.approx(value, rel=2e-4), name
+    assert len(rows) == len(shared_rows) == 102 and rows[0] == ["Id", "Expected"]
+    for (name, expected), (shared_name, shared_expected) in zip(rows[1:], shared_rows[1:], strict=True):
+        assert name == shared_name and float(shared_expected) == pytest.approx(float(expected), rel=1e-4)
+    lines = [[line for line in text.splitlines() if "Marshall" in line] for text in (printed, shared_printed)]
+    assert lines[0] == lines[1] and len(lines[0]) == 1
