@@ -2,33 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.strategies import DDPStrategy
+from processes import quiet_trainer
 
 from tasks.sequence_classification import ClassificationData, SequenceClassifier
-
-
-def trainer(folder: Path, processes: int, epochs: int = 1) -> pl.Trainer:
-    forked = DDPStrategy(start_method="fork", process_group_backend="gloo", timeout=timedelta(seconds=60))
-    return pl.Trainer(
-        accelerator="cpu",
-        devices=processes,
-        strategy=forked if processes > 1 else "auto",
-        max_epochs=epochs,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-        inference_mode=False,
-        default_root_dir=folder,
-    )
 
 
 def classifier(data: ClassificationData) -> SequenceClassifier:
@@ -46,7 +26,7 @@ def test_metrics_of_two_processes_equal_those_of_one(tmp_path: Path) -> None:
     results = []
     for processes in (1, 2):
         data = ClassificationData(eval_batch_size=7, baselines=False)
-        results.append(trainer(tmp_path, processes).test(classifier(data), data, verbose=False)[0])
+        results.append(quiet_trainer(tmp_path, processes).test(classifier(data), data, verbose=False)[0])
     assert results[0].keys() == results[1].keys()
     for name, value in results[0].items():
         assert results[1][name] == pytest.approx(value, abs=1e-5), name
@@ -57,7 +37,7 @@ def test_training_with_two_processes_equals_one_with_twice_the_batch(tmp_path: P
     losses = []
     for processes, batch_size in ((1, 64), (2, 32)):
         data = ClassificationData(batch_size=batch_size, bucketing=False)
-        loop = trainer(tmp_path, processes)
+        loop = quiet_trainer(tmp_path, processes)
         loop.fit(classifier(data), data)
         losses.append({name: float(value) for name, value in loop.callback_metrics.items()})
     for name in ("train_loss", "val_loss"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,6 +22,7 @@ from lightning_rnn.types import SequenceBatch
 log = logging.getLogger(__name__)
 RowNumbers = npt.NDArray[np.int64]
 Chunk = tuple[RowNumbers, Columns]
+Layout = Callable[[pl.Trainer, RowNumbers, Columns], Columns]
 
 
 def to_columns(rows: Mapping[str, Sequence[Any] | Tensor]) -> Columns:
@@ -89,6 +90,10 @@ class PredictionWriter(pl.Callback):
     rows on rank 0 (no shared file system is needed) and puts them back into the order of the source. One predict
     dataloader.
 
+    Args:
+        layout: makes the file's columns of the trainer, the row numbers int64 ``[N]`` and these columns; None: they are
+            the file's.
+
     Raises:
         DataError: a row of the source is missing or there twice, or the folder cannot be written.
 
@@ -99,7 +104,8 @@ class PredictionWriter(pl.Callback):
             trainer.predict(module, datamodule, return_predictions=False)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, layout: Layout | None = None) -> None:
+        self._layout = layout
         self._chunks: list[Chunk] = []
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -124,6 +130,7 @@ class PredictionWriter(pl.Callback):
         if chunks:
             rows, columns = join(chunks)
             _check(trainer, rows)
+            columns = columns if self._layout is None else self._layout(trainer, rows, columns)
             folder = Path(trainer.default_root_dir)
             for ending, content in zip(("parquet", "csv"), encode(columns), strict=True):
                 write_atomically(folder / f"predictions.{ending}", partial(_write, content))

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from lightning_rnn.training.hooks import datamodule_of, gather_to_rank_zero, write_atomically
-from lightning_rnn.training.tables import encode
-from lightning_rnn.types import SequenceBatch
+from lightning_rnn.training.hooks import datamodule_of, gather_to_rank_zero
+from lightning_rnn.training.predictions import RowNumbers
+from lightning_rnn.training.tables import Columns
 
 from .backtest import MODEL, SHOWN, baseline, errors_of
 from .baselines import BASELINES, Array
@@ -27,52 +24,21 @@ from .predictions import forecast_columns
 from .units import to_units
 from .windows import PanelWindows
 
-log = logging.getLogger(__name__)
 ROLLING = ("naive", "seasonal_naive")  # of thousands of windows; the others would take longer than the model
-Chunk = tuple[Tensor, Tensor]
 
 
-class ForecastWriter(pl.Callback):
-    """Writes ``predictions.parquet`` and ``predictions.csv``: ``unique_id, step, ds, mean`` and the quantiles.
+def forecast_rows(trainer: pl.Trainer, rows: RowNumbers, columns: Columns) -> Columns:
+    """The predictions' layout: ``unique_id, step, ds, mean`` and the quantiles, one row a step of a series' forecast.
 
-    One row a step of each series' forecast, the series in their order, from all processes.
+    Of series that come with a :class:`ForecastingData`; others stay as they are.
     """
-
-    def __init__(self) -> None:
-        self._chunks: list[Chunk] = []
-
-    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._chunks = []
-
-    def on_predict_batch_end(  # Lightning's signature
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: SequenceBatch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        assert batch.ids is not None and isinstance(pl_module, Forecaster)
-        values = torch.stack([value for name, value in outputs.items() if name != "id"], 1)
-        self._chunks.append((batch.ids.cpu(), values.cpu()))
-
-    def on_predict_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        own, self._chunks = self._chunks, []
-        chunks = [chunk for process in gather_to_rank_zero(own) for chunk in process]
-        data = datamodule_of(trainer)
-        if not chunks or not isinstance(data, ForecastingData):
-            return
-        assert isinstance(pl_module, Forecaster) and data.spec is not None
-        rows, values = (torch.cat(parts) for parts in zip(*chunks, strict=True))
-        order = rows.argsort()
-        forecasts = values[order].view(len(rows), -1, data.spec.horizon).transpose(1, 2)
-        columns = forecast_columns(data.to_forecast().select(rows[order]), forecasts, pl_module.levels)
-        folder = Path(trainer.default_root_dir)
-        parquet, text = encode(columns)
-        write_atomically(folder / "predictions.parquet", lambda file: file.write(parquet))
-        write_atomically(folder / "predictions.csv", lambda file: file.write(text))
-        log.info("forecasts of %d series: %s and predictions.csv", len(rows), folder / "predictions.parquet")
+    data, model = datamodule_of(trainer), trainer.lightning_module
+    if not isinstance(data, ForecastingData):
+        return columns
+    assert isinstance(model, Forecaster) and data.spec is not None
+    values = torch.stack([torch.as_tensor(value) for name, value in columns.items() if name != "id"], 1)
+    forecasts = values.view(len(rows), -1, data.spec.horizon).transpose(1, 2)
+    return forecast_columns(data.to_forecast().select(torch.from_numpy(rows)), forecasts, model.levels)
 
 
 class Baselines(pl.Callback):
@@ -157,9 +123,10 @@ def _on_cpu(truth: Truth) -> Truth:
 def _recent(windows: PanelWindows, row: int) -> Array:
     """As much of what is known at a window's end as naive forecasts see of it, float64 ``[T]``."""
     series, end = (int(numbers[row]) for numbers in windows.rows)
-    history: Array = windows.series.y[series][:end].double().numpy()
+    history = windows.series.y[series][:end]
     recent = history[-windows.spec.season :]
-    return history if np.isnan(recent).any() else recent
+    seen: Array = (history if recent.isnan().any() else recent).double().numpy()
+    return seen
 
 
 def _log(trainer: pl.Trainer, errors: dict[str, dict[str, float]]) -> None:

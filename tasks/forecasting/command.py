@@ -9,10 +9,11 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from lightning_rnn.errors import CheckpointError, ConfigError, UserError, require
-from lightning_rnn.training.checkpoints import BEST, LAST, read_checkpoint
+from lightning_rnn.errors import ConfigError, require
+from lightning_rnn.training.checkpoints import BEST, LAST
 from lightning_rnn.training.command import RunCommand
 from lightning_rnn.training.hooks import write_atomically
+from lightning_rnn.training.loading import load_trained
 from lightning_rnn.training.preemption import StopSignal
 
 from .backtest import Backtest, backtest
@@ -75,7 +76,7 @@ def main(argv: list[str]) -> int:
         levels = trainer.levels
     else:
         require(not options.refit, "--refit trains at every origin, --ckpt_path is a trained forecaster: leave one out")
-        model = load(options.ckpt_path)
+        model = load_trained(Forecaster, options.ckpt_path)
         _tell_of_training(panel, whole, model, options)
         found, levels = model.backtest(whole, options.origins, options.step), model.levels
     for line in found.lines():
@@ -118,24 +119,9 @@ class _Training:
         finally:
             stop.restore()
         kept = [folder / "checkpoints" / name for name in (BEST, LAST)]
-        model = load(next(path for path in kept if path.is_file()))
+        model = load_trained(Forecaster, next(path for path in kept if path.is_file()))
         self.levels = model.levels
         return model
-
-
-def load(path: Path) -> Forecaster:
-    """The forecaster of a checkpoint, on the CPU.
-
-    Raises:
-        CheckpointError: the file is missing, broken, or of another task.
-    """
-    if not path.is_file():
-        raise CheckpointError(f"no checkpoint {path}: train first (fit), or give another with --ckpt_path")
-    try:
-        Forecaster.read_spec(read_checkpoint(path))
-    except UserError as error:
-        raise CheckpointError(f"{path}: {error}") from error
-    return Forecaster.load_from_checkpoint(path, map_location="cpu", weights_only=True)
 
 
 def _tell_of_training(panel: Panel, whole: Panel, model: Forecaster, options: argparse.Namespace) -> None:

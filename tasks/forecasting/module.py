@@ -152,11 +152,12 @@ class Forecaster(SequenceModule):
 
     def run_callbacks(self) -> list[pl.Callback]:
         from lightning_rnn.training.figures import LearningCurves  # late: they need this module
+        from lightning_rnn.training.predictions import PredictionWriter
 
-        from .callbacks import Baselines, ForecastWriter, RollingBaselines
+        from .callbacks import Baselines, RollingBaselines, forecast_rows
         from .figures import figures
 
-        return [ForecastWriter(), LearningCurves(), *figures(), Baselines(), RollingBaselines()]
+        return [PredictionWriter(forecast_rows), LearningCurves(), *figures(), Baselines(), RollingBaselines()]
 
     def step(self, batch: SequenceBatch) -> StepResult:
         assert batch.lengths is not None

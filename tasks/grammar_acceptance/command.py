@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lightning_rnn.data.lines import read_lines
-from lightning_rnn.errors import CheckpointError, DataError
-from lightning_rnn.training.checkpoints import read_checkpoint
+from lightning_rnn.errors import DataError
+from lightning_rnn.training.loading import load_trained
 
 from .grammars.languages import check_symbols
 from .module import GrammarModel
@@ -85,17 +85,8 @@ def load(path: Path) -> GrammarModel:
         CheckpointError: the file is missing or broken, of another task, or its weights are not numbers.
         ConfigError: it judges no strings.
     """
-    if not path.is_file():
-        raise CheckpointError(f"no checkpoint {path}: train first (fit), or give another with --ckpt_path")
-    checkpoint = read_checkpoint(path)
-    try:
-        GrammarModel.read_spec(checkpoint)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from error
-    model = GrammarModel.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+    model = load_trained(GrammarModel, path)
     model.accept([])  # refuses what is no acceptor before strings are waited for
-    if not all(parameter.isfinite().all() for parameter in model.parameters()):
-        raise CheckpointError(f"{path} has weights that are not numbers: take an earlier checkpoint, or train anew")
     return model
 
 

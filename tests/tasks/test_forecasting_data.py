@@ -16,8 +16,9 @@ import torch
 
 from lightning_rnn.cli import main
 from lightning_rnn.errors import ConfigError, DataError
+from lightning_rnn.training.predictions import PredictionWriter
 from tasks.forecasting import Forecaster, ForecastingData
-from tasks.forecasting.callbacks import ForecastWriter
+from tasks.forecasting.callbacks import forecast_rows
 from tasks.forecasting.embedded import Airline
 from tasks.forecasting.frames import from_arrays, from_frame
 from tasks.forecasting.long_format import Layout
@@ -131,7 +132,7 @@ def test_standardized_errors_are_those_of_standardized_series(tmp_path: Path) ->
 def test_predictions_are_long_and_follow_the_training_part(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model, data = Forecaster(hidden_size=8, head="normal"), ForecastingData(Airline(), lookback=24)
-    trainer = trainer_of(tmp_path, 1, ForecastWriter())
+    trainer = trainer_of(tmp_path, 1, PredictionWriter(forecast_rows))
     trainer.fit(model, data)
     trainer.predict(model, data, return_predictions=False)
     table = polars.read_parquet(tmp_path / "predictions.parquet")

@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars
 import pytest
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.strategies import DDPStrategy
+from processes import quiet_trainer
 
+from lightning_rnn.training.predictions import PredictionWriter
 from tasks.forecasting import Forecaster, ForecastingData
-from tasks.forecasting.callbacks import Baselines, ForecastWriter, RollingBaselines
+from tasks.forecasting.callbacks import Baselines, RollingBaselines, forecast_rows
 from tasks.forecasting.frames import from_arrays
 from tasks.forecasting.source import GivenSeries
-
-
-def trainer(folder: Path, processes: int) -> pl.Trainer:
-    forked = DDPStrategy(start_method="fork", process_group_backend="gloo", timeout=timedelta(seconds=60))
-    return pl.Trainer(
-        accelerator="cpu", devices=processes, strategy=forked if processes > 1 else "auto", max_epochs=2,
-        logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-        use_distributed_sampler=False, num_sanity_val_steps=0, inference_mode=False, default_root_dir=folder,
-        callbacks=[ForecastWriter(), Baselines(), RollingBaselines()],
-    )  # fmt: skip
 
 
 def series() -> GivenSeries:
@@ -48,11 +37,12 @@ def whole_run(
     model.spec = data.spec
     torch.manual_seed(0)
     model.configure_model()
-    fitted = trainer(folder, processes)
+    callbacks = [PredictionWriter(forecast_rows), Baselines(), RollingBaselines()]
+    fitted = quiet_trainer(folder, processes, 2, callbacks)
     fitted.fit(model, data)
     found = {name: float(value) for name, value in fitted.callback_metrics.items()}
-    found |= trainer(folder, processes).test(model, data, verbose=False)[0]
-    trainer(folder, processes).predict(model, data, return_predictions=False)
+    found |= quiet_trainer(folder, processes, 2, callbacks).test(model, data, verbose=False)[0]
+    quiet_trainer(folder, processes, 2, callbacks).predict(model, data, return_predictions=False)
     return found, polars.read_parquet(folder / "predictions.parquet")
 
 

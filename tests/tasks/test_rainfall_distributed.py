@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.strategies import DDPStrategy
+from processes import quiet_trainer
 
 from lightning_rnn.training.predictions import PredictionWriter
 from tasks.rainfall import RainfallData, RainfallRegressor
 from tasks.rainfall.callbacks import Baselines, SubmissionWriter
 from tasks.rainfall.sources import SyntheticRain
-
-
-def trainer(folder: Path, processes: int) -> pl.Trainer:
-    forked = DDPStrategy(start_method="fork", process_group_backend="gloo", timeout=timedelta(seconds=60))
-    return pl.Trainer(
-        accelerator="cpu", devices=processes, strategy=forked if processes > 1 else "auto", max_epochs=1,
-        logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-        use_distributed_sampler=False, num_sanity_val_steps=0, inference_mode=False, default_root_dir=folder,
-        callbacks=[PredictionWriter(), SubmissionWriter(), Baselines()],
-    )  # fmt: skip
 
 
 def whole_run(folder: Path, processes: int) -> tuple[dict[str, float], list[list[str]]]:
@@ -35,11 +23,12 @@ def whole_run(folder: Path, processes: int) -> tuple[dict[str, float], list[list
     model.spec = data.spec
     torch.manual_seed(0)
     model.configure_model()
-    fitted = trainer(folder, processes)
+    callbacks = [PredictionWriter(), SubmissionWriter(), Baselines()]
+    fitted = quiet_trainer(folder, processes, 1, callbacks)
     fitted.fit(model, data)
     found = {name: float(value) for name, value in fitted.callback_metrics.items()}
-    found |= trainer(folder, processes).test(model, data, verbose=False)[0]
-    trainer(folder, processes).predict(model, data, return_predictions=False)
+    found |= quiet_trainer(folder, processes, 1, callbacks).test(model, data, verbose=False)[0]
+    quiet_trainer(folder, processes, 1, callbacks).predict(model, data, return_predictions=False)
     return found, [line.split(",") for line in (folder / "submission.csv").read_text().splitlines()]
 
 
