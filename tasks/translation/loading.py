@@ -10,7 +10,7 @@ import torch
 
 from lightning_rnn.errors import CheckpointError, ConfigError
 from lightning_rnn.layers.quantized import quantize_dynamic
-from lightning_rnn.training.checkpoints import read_checkpoint
+from lightning_rnn.training.loading import load_trained
 
 from .module import Translator
 from .network import TranslationNetwork
@@ -19,32 +19,13 @@ from .spec import TranslationSpec
 Precision = Literal["32", "bf16", "int8"]
 
 
-def load_translator(path: Path) -> Translator:
-    """The model of a checkpoint, on the CPU, in evaluation mode.
-
-    Raises:
-        CheckpointError: the file is missing or broken, of another task, or its weights are not numbers.
-    """
-    if not path.is_file():
-        raise CheckpointError(f"no checkpoint {path}: train first (fit), or give another with --ckpt_path")
-    checkpoint = read_checkpoint(path)
-    try:
-        Translator.read_spec(checkpoint)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from error
-    model = Translator.load_from_checkpoint(path, map_location="cpu", weights_only=True).eval()
-    if not all(parameter.isfinite().all() for parameter in model.parameters()):
-        raise CheckpointError(f"{path} has weights that are not numbers: take an earlier checkpoint, or train anew")
-    return model
-
-
 def load_all(paths: Sequence[Path]) -> list[Translator]:
     """The models of an ensemble.
 
     Raises:
-        CheckpointError: see :func:`load_translator`; or their vocabularies differ.
+        CheckpointError: see :func:`lightning_rnn.training.loading.load_trained`; or their vocabularies differ.
     """
-    models = [load_translator(path) for path in paths]
+    models = [load_trained(Translator, path).eval() for path in paths]
     for path, model in zip(paths, models, strict=True):
         if (name := _difference(models[0], model)) is not None:
             raise CheckpointError(

@@ -17,7 +17,7 @@ from lightning_rnn.training.checkpoints import read_checkpoint
 from tasks.sequence_classification import ClassificationData, SequenceClassifier
 from tasks.translation import TranslationData, Translator
 from tasks.translation.averaging import averaged
-from tasks.translation.loading import load_translator
+from tasks.translation.loading import load_all
 from tasks.translation.numbers import Numbers
 
 LINES = ["twenty-one", "", "three hundred and five", "seven"]
@@ -253,7 +253,7 @@ def test_the_average_of_checkpoints_has_their_mean_weights(model: Path, tmp_path
     torch.save(other, tmp_path / "b.ckpt")
     output = tmp_path / "average.ckpt"
     assert main(["average", "--ckpt_path", str(model), str(tmp_path / "b.ckpt"), "--output", str(output)]) == 0
-    mean, first = (load_translator(path).state_dict() for path in (output, model))
+    mean, first = (model.state_dict() for model in load_all((output, model)))
     torch.testing.assert_close(mean[name], first[name] + 1)
     torch.testing.assert_close(mean["network.head.weight"], first["network.head.weight"])
     assert translate(output) == 0
