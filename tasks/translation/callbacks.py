@@ -94,6 +94,7 @@ class AttentionFigure(EvaluationFigure[int]):
     """
 
     name = "attention"
+    asks_network = True
 
     def reset(self) -> None:
         self.state = 0
