@@ -29,6 +29,7 @@ from typing import Any
 import torch
 from softmax_model import LANES, SIZE, WINDOW, corpus, train
 from speed.machine import describe
+from speed.sections import document
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -208,14 +209,6 @@ PARTS: dict[str, tuple[str, Callable[[argparse.Namespace], list[str]]]] = {
 }
 
 
-def document(old: str, new: dict[str, list[str]]) -> str:
-    """The results with new sections in place of the old ones of the same name."""
-    found = dict(part.split("\n", 1) for part in old.split("\n## ")[1:])
-    found |= {title: "\n" + "\n".join(lines) + "\n" for title, lines in new.items()}
-    sections = [f"## {title}\n{found[title]}" for title, _ in PARTS.values() if title in found]
-    return "\n".join(["# Output layers for a large vocabulary\n", *sections])
-
-
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -241,7 +234,8 @@ def main(argv: list[str] | None = None) -> int:
         sections[title] = [made, "", *measure(options)]
         print("\n".join(sections[title]), flush=True)
         if options.write:
-            RESULTS.write_text(document(RESULTS.read_text() if RESULTS.exists() else "", sections))
+            old, order = RESULTS.read_text() if RESULTS.exists() else "", [title for title, _ in PARTS.values()]
+            RESULTS.write_text(document(old, "Output layers for a large vocabulary", sections, order))
     return 0
 
 
