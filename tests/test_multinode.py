@@ -83,6 +83,7 @@ def assert_same_table(file: Path, other_file: Path) -> None:
         assert other == pytest.approx(one, rel=1e-5), name
 
 
+@pytest.mark.slow
 def test_nodes_that_share_no_folder_train_go_on_test_and_predict_as_one_process_does(
     nodes: Nodes, tmp_path: Path
 ) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 import torch.distributed as dist
 from lightning_fabric.strategies.model_parallel import _load_raw_module_state, _rekey_optimizer_state_if_needed
 from pytorch_lightning.strategies import ModelParallelStrategy
@@ -166,6 +165,6 @@ def check_shared(folder: Path) -> None:
     (folder / name).unlink(missing_ok=True)
     if not all(seen):
         raise ConfigError(
-            f"process {seen.index(False)} does not see the first one's run folder {folder}: a checkpoint in parts needs "
-            "a folder that all nodes share; set --trainer.default_root_dir, or save_distributed_checkpoint to false"
+            f"process {seen.index(False)} does not see the first one's run folder {folder}: a checkpoint in parts "
+            "needs a folder that all nodes share; set --trainer.default_root_dir, or save_distributed_checkpoint=false"
         )

@@ -196,7 +196,7 @@ class RunCommand(LightningCLI):
                 logger.init_args.save_dir = str(self.root)
 
     def _checkpoint(self, asked: str | None) -> str | None:
-        """The checkpoint file to start from: ``last`` and ``best`` are the run folder's, as the first process has it."""
+        """The checkpoint to start from: ``last`` and ``best`` are in the run folder, of the first process."""
         folder = self.root / "checkpoints"
         if not is_first_process():
             return str(folder / LAST) if asked == "last" and (folder / LAST).exists() else None

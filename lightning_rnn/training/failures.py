@@ -21,7 +21,7 @@ import torch.distributed as dist
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.strategies import ParallelStrategy
 from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher, _SubprocessScriptLauncher
-from torch.distributed.distributed_c10d import _get_default_store
+from torch.distributed.distributed_c10d import Store, _get_default_store
 
 from lightning_rnn.errors import UserError
 
@@ -132,11 +132,11 @@ class OneForAll(pl.Callback):
             trainer.strategy.barrier("the end")
 
     def _watch(self, ended: threading.Event) -> None:
-        store: dist.Store | None = None
+        store: Store | None = None
         while not ended.wait(0.5):
             try:
                 if store is None and dist.is_initialized():
-                    store = _get_default_store().clone()  # a connection of its own: the other may be waiting
+                    store = _get_default_store().clone()  # type: ignore[attr-defined]  # its own: the other may wait
                 if store is None or not store.check([KEY]):
                     continue
                 self.failure = self.failure or Failure(**json.loads(store.get(KEY)))

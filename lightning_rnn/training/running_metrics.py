@@ -65,16 +65,17 @@ def uncounted(metrics: Sequence[Metric]) -> Iterator[None]:
         >>> metric.metric_state["value"]
         [tensor([], size=(0, 3))]
     """
-    before = [
-        {name: value.clone() if isinstance(value, Tensor) else list(value) for name, value in metric.metric_state.items()}
-        for metric in metrics
-    ]
+    before = [{name: _copied(value) for name, value in metric.metric_state.items()} for metric in metrics]
     yield
     for metric, states in zip(metrics, before, strict=True):
         for name, value in states.items():
             if isinstance(value, list) and not value:
                 value = [rows[:0] for rows in getattr(metric, name)]
             setattr(metric, name, value)
+
+
+def _copied(state: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
+    return state.clone() if isinstance(state, Tensor) else list(state)
 
 
 def _add(metric: Metric, values: Mapping[str, Any]) -> None:

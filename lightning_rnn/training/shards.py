@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.distributed.checkpoint import FileSystemReader
 from torch.distributed.checkpoint.default_planner import _EmptyStateDictLoadPlanner
+from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.state_dict_loader import _load_state_dict
 
 from lightning_rnn.errors import CheckpointError
@@ -27,7 +27,7 @@ def read_shards(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     try:
         checkpoint: dict[str, Any] = torch.load(folder / META, map_location="cpu", weights_only=True)
-        planner = _EmptyStateDictLoadPlanner(keys={"state_dict"})
+        planner = _EmptyStateDictLoadPlanner(keys={"state_dict"})  # type: ignore[no-untyped-call]
         _load_state_dict(found, FileSystemReader(folder), planner=planner, no_dist=True)
     except (OSError, EOFError, RuntimeError, KeyError, ValueError, pickle.UnpicklingError) as error:
         raise CheckpointError(f"{folder} is not a whole checkpoint in parts ({error}): take another") from error

@@ -165,7 +165,7 @@ def trained(
     loop = quiet_trainer(folder, processes, 1, [Gradients()], precision, strategy)
     loop.fit(module, data)
     found = {name: float(value) for name, value in loop.callback_metrics.items()}
-    return module, found, torch.load(folder / "gradients.pt")
+    return module, found, torch.load(folder / "gradients.pt") if loop.is_global_zero else torch.zeros(0)
 
 
 def judged(row: Row, module: SequenceModule, source: Any, folder: Path, processes: int) -> tuple[Options, str]:
