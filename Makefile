@@ -8,7 +8,7 @@ ifneq ($(wildcard ../shared/data),)
 export LIGHTNING_RNN_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: demo test test-slow test-triton gpu-check lint format clean
+.PHONY: demo test test-slow test-cluster test-triton results-translation gpu-check lint format clean
 
 # One thread: so small a network gains nothing from two, and loses much on a busy machine.
 demo: export OMP_NUM_THREADS = 1
@@ -22,15 +22,25 @@ demo: .venv/run
 	@echo "predictions  runs/sequence_classification/digits/predictions.csv and .parquet"
 
 test: .venv/dev lint
-	@$(BIN)/python -m pytest -n 2 --dist worksteal --doctest-modules -m "not slow" tests lightning_rnn tasks
+	@$(BIN)/python -m pytest -n 2 --dist worksteal --doctest-modules -m "not slow and not slurm" tests lightning_rnn tasks
 
 test-slow: .venv/dev
-	@$(BIN)/python -m pytest -m slow tests
+	@$(BIN)/python -m pytest -m "slow and not slurm" tests
+
+# Jobs on a SLURM of two nodes on this machine alone (Debian's packages, installed where this is root). A minute or two;
+# SLOW=1 adds the time limit, an array and preemption again and again (CYCLES=50: so often).
+test-cluster: .venv/dev
+	@tests/cluster/packages.sh
+	@$(BIN)/python -m pytest -m "slurm$(if $(SLOW),, and not slow)" tests/cluster
 
 # Triton's kernels by their interpreter; apart, as Triton is large and of no use on a CPU otherwise.
 test-triton: .venv/dev
 	@$(INSTALL) -e '.[triton]'
 	@$(BIN)/python -m pytest tests/test_triton.py
+
+# What the tables of translation were made with; hours on two cores. Stopped, it goes on where it was.
+results-translation: .venv/dev
+	@$(BIN)/python benchmarks/translation.py --write
 
 # On a machine with an NVIDIA GPU: the tests that need one, and the engines' times there.
 gpu-check: .venv/dev

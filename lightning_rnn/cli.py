@@ -22,6 +22,7 @@ NOISE = (  # warnings that ask nothing of a user of this program
     "Checkpoint directory .* exists and is not empty",  # test and resume are meant to find it
     "Total length of `list` across ranks is zero",  # the datamodule has said that it has no validation part
     "`ModelCheckpoint\\(monitor=.*could not find the monitored key",  # the same; else KnownMonitors has refused it
+    "The `srun` command is available",  # a single process beside SLURM is meant
     "The dirpath has changed from",  # another run's checkpoint is tested: its best score is not this folder's
 )
 CHATTER = ("💡 Tip:", "Tip:", "TPU available", "Loading `train_dataloader` to estimate", "Found current_model_state")

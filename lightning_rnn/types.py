@@ -87,6 +87,8 @@ class SequenceBatch:
         ids: int64 ``[B]``, row numbers in the split, so that predictions can be joined back.
         starts: bool ``[B]``, only where rows continue those of the batch before (see
             :class:`lightning_rnn.data.Streams`): True where a row begins a new stream, without the carried state.
+        stands_in: in evaluation, where a global batch has fewer rows than there are processes: a process without one
+            goes through a row of another's, to stay in step; nothing of it counts, and ``ids`` are empty.
 
     Example:
         >>> batch = SequenceBatch(torch.zeros(4, 7, 3), lengths=torch.tensor([7, 5, 2, 0]))
@@ -101,6 +103,7 @@ class SequenceBatch:
     target_lengths: Tensor | None = None
     ids: Tensor | None = None
     starts: Tensor | None = None
+    stands_in: bool = False
 
     def __post_init__(self) -> None:
         if self.lengths is not None and self.mask is not None:

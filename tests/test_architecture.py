@@ -19,9 +19,9 @@ LADDER = [
     ("interop",),
     ("seq2seq",),
     ("data",),
-    ("training",),
+    ("distributed", "training"),
     ("plugins",),
-    ("bench", "cli", "testing"),
+    ("bench", "cli", "sweep", "testing"),
 ]
 LEVEL = {name: level for level, names in enumerate(LADDER) for name in names}
 

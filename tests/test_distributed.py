@@ -1,44 +1,80 @@
-"""Two processes give what one gives: the same test metrics of all rows, and the same training steps."""
+"""Several processes give what one gives, for every task: gradients, metrics, predictions, whatever the rows' number."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from processes import quiet_trainer
+from tiny_tasks import TABLE, Options, judged, trained
 
-from tasks.sequence_classification import ClassificationData, SequenceClassifier
-
-
-def classifier(data: ClassificationData) -> SequenceClassifier:
-    """Built here, so that it starts from the same weights whatever drew random numbers before."""
-    data.setup("fit")
-    module = SequenceClassifier(cell="gru", hidden_size=8, class_weights="balanced")
-    module.spec = data.spec
-    torch.manual_seed(3)
-    module.configure_model()
-    return module
+from lightning_rnn.training.module import SequenceModule
 
 
-def test_metrics_of_two_processes_equal_those_of_one(tmp_path: Path) -> None:
-    # 359 rows and 7 a batch: the last batch divides neither by 7 nor by 2
-    results = []
-    for processes in (1, 2):
-        data = ClassificationData(eval_batch_size=7, baselines=False)
-        results.append(quiet_trainer(tmp_path, processes).test(classifier(data), data, verbose=False)[0])
-    assert results[0].keys() == results[1].keys()
-    for name, value in results[0].items():
-        assert results[1][name] == pytest.approx(value, abs=1e-5), name
+def assert_close(one: Options, other: Options, names: Sequence[str]) -> None:
+    assert one.keys() == other.keys() and one.keys() >= set(names)
+    for name, value in one.items():
+        assert other[name] == pytest.approx(value, rel=1e-6, abs=1e-6, nan_ok=True), name
 
 
-def test_training_with_two_processes_equals_one_with_twice_the_batch(tmp_path: Path) -> None:
-    # 1,293 rows in batches of 64: the last two are uneven, their gradients are weighted
-    losses = []
-    for processes, batch_size in ((1, 64), (2, 32)):
-        data = ClassificationData(batch_size=batch_size, bucketing=False)
-        loop = quiet_trainer(tmp_path, processes)
-        loop.fit(classifier(data), data)
-        losses.append({name: float(value) for name, value in loop.callback_metrics.items()})
-    for name in ("train_loss", "val_loss"):
-        assert losses[1][name] == pytest.approx(losses[0][name], abs=1e-4), name
+def assert_same_file(one: str, other: str) -> None:
+    """The same rows in the same order; numbers, of which some went through float32, to six digits."""
+    for line, other_line in zip(one.splitlines(), other.splitlines(), strict=True):
+        for cell, other_cell in zip(line.split(","), other_line.split(","), strict=True):
+            try:
+                number = float(cell)
+            except ValueError:
+                assert cell == other_cell
+            else:
+                assert float(other_cell) == pytest.approx(number, rel=1e-6, abs=1e-7, nan_ok=True)
+
+
+def cases(rowless: Sequence[str]) -> list[Any]:
+    """Every task with uneven batches on two processes, and on three of which one has no row to judge; some slowly."""
+    even = [pytest.param(name, "source", 2, id=name) for name in TABLE]
+    for name in TABLE:
+        marks = [] if name in rowless else [pytest.mark.slow]
+        even.append(pytest.param(name, "few", 3, id=f"{name}, a process without rows", marks=marks))
+    return even
+
+
+@pytest.mark.parametrize(("name", "source", "processes"), cases(["quantiles"]))
+def test_the_same_global_batches_give_the_same_gradients_and_metrics(
+    name: str, source: str, processes: int, tmp_path: Path
+) -> None:
+    row = TABLE[name]
+    make = getattr(row, source)
+    _, metrics, gradients = trained(row, make(), tmp_path / "one", 1)
+    _, found, shared = trained(row, make(), tmp_path / "several", processes)
+    assert gradients.shape == shared.shape and float(gradients.abs().max()) > 1e-3
+    torch.testing.assert_close(shared, gradients, rtol=0, atol=1e-6)
+    assert_close(metrics, found, ["train_loss", "val_loss"])
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], SequenceModule]:
+    """The module of a row, trained a little, once."""
+
+    @cache
+    def get(name: str) -> SequenceModule:
+        row, folder = TABLE[name], tmp_path_factory.mktemp(name)
+        return row.learned(trained(row, row.source(), folder / "run", 1)[0], folder)
+
+    return get
+
+
+@pytest.mark.parametrize(("name", "source", "processes"), cases(["classification", "owa", "translation"]))
+def test_several_judge_and_predict_what_one_does(
+    name: str, source: str, processes: int, models: Callable[[str], SequenceModule], tmp_path: Path
+) -> None:
+    row, model = TABLE[name], models(name)
+    make = getattr(row, source)
+    one, lines = judged(row, model, make(), tmp_path, 1)
+    several, shared = judged(row, model, make(), tmp_path, processes)
+    assert_close(one, several, ["test_loss"])
+    assert_same_file(lines, shared)
+    if row.task == "translation" and source == "source":
+        assert one["test_bleu"] > 1 and one["test_chrf"] > 1  # something was translated

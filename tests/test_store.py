@@ -462,3 +462,11 @@ def test_a_gzipped_source_is_told_by_its_own_bytes(cache: Path, tmp_path: Path) 
     assert [rows_of(tokens) for tokens in made] == [[[4, 5]], [[4, 8]]]
     meta = json.loads((made[0].folder / "meta.json").read_text())
     assert list(meta["sources"]) == [str(path)]
+
+
+def test_the_digest_takes_in_as_many_values_as_there_are() -> None:
+    size = 43_118_432  # MNIST's pixels: between the numbers that float32 tells apart
+    ragged = Ragged(torch.zeros(size, dtype=torch.uint8), torch.tensor([0, size]))
+    before = ragged.digest()
+    ragged.values[-1] = 1
+    assert ragged.digest() != before

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from lightning_rnn.data.ragged import Ragged
+from lightning_rnn.data.tokenizer_base import UNK
 from lightning_rnn.errors import DataError
 from lightning_rnn.types import SequenceBatch
+
+log = logging.getLogger(__name__)
+MOST_UNKNOWN = 0.2  # of a part's tokens, without a warning
 
 
 def check_token_ids(batch: SequenceBatch, size: int) -> None:
@@ -55,6 +61,17 @@ def check_classes(batch: SequenceBatch, names: Sequence[str]) -> None:
         raise DataError(
             f"{_row(batch, wrong[0])}: the class number {targets[wrong[0]]}, of {len(names)} classes ({shown}): number "
             "them from 0"
+        )
+
+
+def warn_of_unknowns(origin: str, tokens: Ragged) -> None:
+    """Texts of which much is unknown are often in another script, case or language than those that were trained on."""
+    share = float((tokens.values == UNK).float().mean())
+    if share > MOST_UNKNOWN:
+        log.warning(
+            "%s: %.0f %% of the tokens are unknown to the tokenizer: is it the training texts' language and case?",
+            origin,
+            100 * share,
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,6 +25,17 @@ class SplitData(ABC):
     @abstractmethod
     def __getitems__(self, keys: list[Any]) -> SequenceBatch:
         """The batch of these keys."""
+
+    def fetch(self, keys: list[Any]) -> SequenceBatch:
+        """The batch of these keys; where there are none, one that stands in, see :class:`SequenceBatch`."""
+        if keys:
+            return self.__getitems__(keys)
+        batch = self.__getitems__([self.first_key()])
+        return replace(batch, ids=None if batch.ids is None else batch.ids[:0], stands_in=True)
+
+    def first_key(self) -> Any:
+        """A key, of a batch that is quickly made."""
+        return 0
 
     def __len__(self) -> int:
         return len(self.inputs)

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from lightning_rnn.data.dataset import SplitData
 from lightning_rnn.data.sampler import BucketBatchSampler
 from lightning_rnn.errors import ConfigError, DataError, require
+from lightning_rnn.runtime.processes import gathered, of_first
 from lightning_rnn.types import SequenceBatch
 
 log = logging.getLogger(__name__)
@@ -64,17 +65,27 @@ class BatchOrder(Protocol):
         """Turn to another epoch's order, from its first batch."""
 
 
+@dataclass(frozen=True)
+class _Fetched:
+    """A split as torch's loaders and their workers ask for it."""
+
+    split: SplitData
+
+    def __getitems__(self, keys: list[Any]) -> SequenceBatch:
+        return self.split.fetch(keys)
+
+
 class SequenceLoader(DataLoader[SequenceBatch]):
     """A loader that counts the batches handed out (not those that workers fetched ahead)."""
 
-    dataset: SplitData  # type: ignore[assignment]  # a Dataset by its methods
+    dataset: _Fetched  # type: ignore[assignment]  # a Dataset by its method
     batch_sampler: BatchOrder
     handed_out = 0
     stands: Mapping[str, int] | None = None  # what state_dict says, whatever was handed out
 
     def __iter__(self) -> Iterator[SequenceBatch]:  # type: ignore[override]  # torch types its private iterator
         self.handed_out = self.batch_sampler.start
-        self.dataset.set_epoch(self.batch_sampler.epoch)
+        self.dataset.split.set_epoch(self.batch_sampler.epoch)
         direct = self.num_workers == 0 and not self.pin_memory  # without what a DataLoader does around each batch
         for batch in map(self.dataset.__getitems__, self.batch_sampler) if direct else super().__iter__():
             self.handed_out += 1
@@ -172,12 +183,27 @@ class SequenceDataModule(pl.LightningDataModule, ABC):
         """Read what ``stage`` needs, once, and log the sizes."""
         needed: Split = STAGES[stage]
         if needed not in self._splits:
+            self.spec = of_first(self.spec)  # it may come out of a checkpoint that the first node alone has
             self._splits.update(self.load(stage))
             self.split(needed)
             sizes = ", ".join(f"{name} {len(split):,}" for name, split in self._splits.items())
             log.info("%s: rows %s", type(self).__name__, sizes)
             if needed == "train":
                 self._fingerprint = {"rows": self.split("train").digest()}
+            self._check_processes()
+
+    def _check_processes(self) -> None:
+        """Whether all processes have the same rows and options: with others they would wait for each other for ever."""
+        rows = {f"rows of the {name} part": len(split) for name, split in self._splits.items()}
+        own = {**rows, "data.eval_batch_size": self.eval_batch_size, **self._order_options()}
+        for process, other in enumerate(everyone := gathered(own)):
+            for name, value in everyone[0].items():
+                if other.get(name) != value:
+                    what = "training part" if name == "rows" else f"{name} ({other.get(name)}, not {value})"
+                    raise DataError(
+                        f"{type(self).__name__}: process {process} has another {what} than process 0: give all nodes "
+                        "the same files and the same config"
+                    )
 
     def order(self, name: Split, split: SplitData) -> BatchOrder:
         """The order of a split's batches for this process; shuffled for training. A task with streams has its own."""
@@ -189,7 +215,7 @@ class SequenceDataModule(pl.LightningDataModule, ABC):
             shuffle=train,
             seed=self.seed,
             rank=self.rank,
-            world=self.world,
+            world=self.world if train else min(self.world, len(split)),  # of fewer rows the last processes have none
             shares=self.shares if train else None,
             pool=200 if self.bucketing else 1,
             min_batches=self.min_batches if train else 1,
@@ -213,7 +239,7 @@ class SequenceDataModule(pl.LightningDataModule, ABC):
     def _loader(self, name: Split) -> SequenceLoader:
         split = self.split(name)
         return SequenceLoader(
-            split,  # type: ignore[arg-type]  # a Dataset by its methods
+            _Fetched(split),  # type: ignore[arg-type]  # a Dataset by its method
             batch_sampler=self.order(name, split),
             collate_fn=_as_it_is,  # type: ignore[arg-type]  # __getitems__ gives the batch
             num_workers=self.num_workers,

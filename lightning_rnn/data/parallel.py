@@ -19,8 +19,14 @@ log = logging.getLogger(__name__)
 Pair = tuple[str, str]
 
 
-def _line_pairs(paths: tuple[Path, Path], encoding: str) -> Iterator[Pair]:
-    """Line ``i`` of one file with line ``i`` of the other."""
+def line_pairs(paths: tuple[Path, Path], encoding: str = "utf-8") -> Iterator[Pair]:
+    """Line ``i`` of one file with line ``i`` of the other.
+
+    Raises:
+        ConfigError: there is no such encoding.
+        DataError: a file is broken, or one has more lines than the other (noticed at the end of the shorter one); names
+            the first line without a partner.
+    """
     left, right = (read_lines(path, encoding) for path in paths)
     for number, (one, other) in enumerate(zip_longest(left, right)):
         if one is None or other is None:
@@ -30,7 +36,7 @@ def _line_pairs(paths: tuple[Path, Path], encoding: str) -> Iterator[Pair]:
             ]
             raise DataError(
                 f"{paths[0]} has {counts[0]:,} lines, {paths[1]} has {counts[1]:,}: line i of one must be the "
-                "translation of line i of the other"
+                f"translation of line i of the other, and line {number + 1:,} has no partner"
             )
         yield one, other
 
@@ -138,7 +144,7 @@ class ParallelText:
         return places
 
     def _kept(self, paths: tuple[Path, ...]) -> Iterator[Pair]:
-        pairs = self._table_pairs(paths[0]) if len(paths) == 1 else _line_pairs((paths[0], paths[1]), self.encoding)
+        pairs = self._table_pairs(paths[0]) if len(paths) == 1 else line_pairs((paths[0], paths[1]), self.encoding)
         names = " and ".join(map(str, paths))
         return pairs if self.empty == "keep" else kept(pairs, _whole, f"{names}: %s pairs with an empty side")
 

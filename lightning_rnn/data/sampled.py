@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from lightning_rnn.data.ragged import Ragged
 from lightning_rnn.data.sentencepiece import SentencePieceTokenizer, check_sampling
 
 _STEP = np.uint64(0x9E3779B97F4A7C15)
@@ -83,9 +84,12 @@ class SampledText:
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
-    def pad(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def draw(self, rows: Tensor) -> Ragged:
+        """The tokens of these rows (int64 ``[B]``) in this epoch."""
         texts = [self.texts[row] for row in rows.tolist()]
         tokens = self.tokenizer.sample(texts, row_seeds(self.seed, self.epoch, rows), self.alpha)
-        if self.max_length is not None:
-            tokens = tokens.cut(self.max_length)
+        return tokens if self.max_length is None else tokens.cut(self.max_length)
+
+    def pad(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        tokens = self.draw(rows)
         return tokens.pad(torch.arange(len(tokens)))

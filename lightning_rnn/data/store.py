@@ -104,7 +104,7 @@ def prepare_tokens(
 
     def build(folder: Path) -> None:
         dtype = np.int16 if tokenizer.vocab_size <= np.iinfo(np.int16).max else np.int32
-        rows = (_framed(tokenizer.encode(chunk), bos, eos, max_length) for chunk in chunks(texts()))
+        rows = (framed(tokenizer.encode(chunk), bos, eos, max_length) for chunk in chunks(texts()))
         if not _write(folder, rows, dtype):
             raise DataError(f"there is no text in {', '.join(map(str, files))}: give files that hold some")
 
@@ -150,8 +150,14 @@ def chunks(texts: Iterator[str]) -> Iterator[list[str]]:
         yield chunk
 
 
-def _framed(rows: Ragged, bos: bool, eos: bool, max_length: int | None) -> Ragged:
-    """Rows cut, with their begin and end."""
+def framed(rows: Ragged, bos: bool = False, eos: bool = False, max_length: int | None = None) -> Ragged:
+    """Rows of ids cut to ``max_length``, then with the begin and the end token where asked for.
+
+    Example:
+        >>> row = Ragged.from_list([torch.tensor([7, 8, 9])])
+        >>> framed(row, bos=True, eos=True, max_length=2)[0].tolist()
+        [2, 7, 8, 3]
+    """
     if max_length is not None:
         rows = rows.cut(max_length)
     values, offsets = rows.values.numpy(), rows.offsets.numpy()

@@ -84,6 +84,9 @@ class Streams(SplitData):
         """Int64 ``[N]``: steps of each stream that are inputs."""
         return (self.inputs.lengths - 1).clamp(min=0) if isinstance(self.targets, str) else self.inputs.lengths
 
+    def first_key(self) -> Chunk:
+        return Chunk(int(self.lengths.argmax()), 0, 1, 1, True)
+
     def __getitems__(self, keys: list[Chunk]) -> SequenceBatch:
         stream, start, stop, _, begins = (torch.tensor(column) for column in zip(*keys, strict=True))
         width, lengths = keys[0].width, stop - start

@@ -84,6 +84,36 @@ class Cell(Configurable, nn.Module, ABC):
         return torch.zeros(shape) if parameter is None else parameter.new_zeros(shape)
 
 
+class ConditionalCell(Cell):
+    """A cell that also sees what is the same at every step: ``RNN(cell)(x, constants=constants)``."""
+
+    @abstractmethod
+    def bind_constants(self, x: Nest, batch: int, constants: Nest) -> Stepper:
+        """Ready for one call, as :meth:`bind`, with these constants."""
+
+    @abstractmethod
+    def initial_state_for(self, batch: int, constants: Nest) -> Nest:
+        """The state before the first step, for ``batch`` rows and these constants."""
+
+    def bind(self, x: Nest, batch: int) -> Stepper:
+        raise ValueError(f"{type(self).__name__} needs constants: RNN(cell)(x, constants=constants)")
+
+    def initial_state(self, batch: int) -> Nest:
+        raise ValueError(f"{type(self).__name__}: the initial state depends on the constants: initial_state_for")
+
+    def step(self, projected: Nest, state: Nest) -> tuple[Nest, Nest]:
+        raise ValueError(f"{type(self).__name__} steps with constants alone: cell(x_t, state, constants=constants)")
+
+    def forward(self, x: Nest, state: Nest | None = None, *, constants: Nest = None) -> tuple[Nest, Nest]:
+        """One step: ``(output, new state)``; no state is the initial one."""
+        self.build_for(x)
+        first = first_tensor(x)
+        if state is None:
+            state = like(self.initial_state_for(first.shape[0], constants), first)
+        stepper = self.bind_constants(x, first.shape[0], constants)
+        return stepper.step(stepper.project(x), state)
+
+
 def follow(module: nn.Module, x: Tensor) -> None:
     """Move new parameters to the device of their first input and, outside of autocast, to its floating dtype."""
     floating = x.is_floating_point() and not torch.is_autocast_enabled(x.device.type)

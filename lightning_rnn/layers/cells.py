@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lightning_rnn.functional import StepOptions
 from lightning_rnn.functional.scan import Stepper
-from lightning_rnn.layers.cell import Cell
+from lightning_rnn.layers.cell import Cell, ConditionalCell
 from lightning_rnn.layers.gates import (
     KINDS,
     Gates,
@@ -216,6 +216,9 @@ class Foreign:
 
 def ready(cell: Any, x: Nest, batch: int, constants: Any = None) -> Stepper:
     """A cell, or any module that serves as one, ready for a call."""
+    if isinstance(cell, ConditionalCell):
+        cell.build_for(x)
+        return cell.bind_constants(x, batch, constants)
     stepwise = isinstance(cell, Cell) and type(cell).forward is Cell.forward
     if constants is None and stepwise:
         cell.build_for(x)

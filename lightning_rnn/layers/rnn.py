@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from lightning_rnn.functional.scan import Stepper, in_order
-from lightning_rnn.layers.cell import Cell, first_tensor, like
+from lightning_rnn.layers.cell import Cell, ConditionalCell, first_tensor, like
 from lightning_rnn.layers.cells import StackedCells, check_cell, ready
 from lightning_rnn.layers.engines import Engine, EngineChoice
 from lightning_rnn.layers.gates import Gates
@@ -63,6 +63,11 @@ class RNN(SequenceLayer):
         """The cell's."""
         return self.cell.initial_state(batch)  # type: ignore[operator]
 
+    def _fresh(self, batch: int, constants: Any) -> Nest:
+        if isinstance(self.cell, ConditionalCell):
+            return self.cell.initial_state_for(batch, constants)
+        return self.initial_state(batch)
+
     @property
     def output_size(self) -> Any:
         """Features of the output, where the cell tells."""
@@ -113,7 +118,7 @@ class RNN(SequenceLayer):
             lengths: integers ``[B]``, valid steps of each row, padding on the right.
             mask: bool ``[B, T]``, True where a step is valid. Not with ``lengths``.
             reset_mask: bool ``[B, T]``, True where an episode starts.
-            constants: handed to the cell at every step, as ``cell(x_t, state, constants=constants)``.
+            constants: seen by the cell at every step, as by ``cell(x_t, state, constants=constants)``.
 
         Raises:
             ValueError: a shape does not fit, a length is outside 0..T, both ``lengths`` and ``mask``, or the ``engine``
@@ -131,7 +136,7 @@ class RNN(SequenceLayer):
         valid = self._valid(first, lengths, mask, reset_mask)
         stepper = self._ready(x, constants)
 
-        fresh = like(self.initial_state(first.shape[0]), first)
+        fresh = like(self._fresh(first.shape[0], constants), first)
         given = state if state is not None else self._kept(first)
         start = fresh if given is None else self._like_initial(given, fresh)
         ran, last = self._run(stepper, x, start, valid, reset_mask, fresh, reverse=self.reverse)

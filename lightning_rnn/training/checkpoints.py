@@ -5,16 +5,20 @@ from __future__ import annotations
 import io
 import logging
 import pickle
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from lightning_fabric.plugins import CheckpointIO
 
 from lightning_rnn.errors import CheckpointError, DataError
+from lightning_rnn.runtime.processes import of_first, several
 from lightning_rnn.training.hooks import write_atomically
+from lightning_rnn.training.shards import read_shards
 
 log = logging.getLogger(__name__)
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
@@ -43,6 +47,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     Raises:
         CheckpointError: the file is missing or broken, or holds anything else.
     """
+    if Path(path).is_dir():
+        return read_shards(Path(path))
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()  # torch itself does not compare checksums
@@ -73,10 +79,10 @@ def newest_good(folder: Path) -> Path | None:
         CheckpointError: there are some, and all are broken.
     """
     steps, broken = dict[Path, int](), list[CheckpointError]()
-    if not any((folder / name).is_file() for name in (LAST, PREVIOUS)):
+    if not any((folder / name).exists() for name in (LAST, PREVIOUS)):
         return None
     for path in (folder / name for name in (LAST, PREVIOUS, BEST)):
-        if path.is_file():
+        if path.exists():
             try:
                 steps[path] = _step(path)
             except CheckpointError as error:
@@ -102,7 +108,10 @@ def remove_litter(folder: Path) -> None:
     """Remove what a killed process had not finished writing."""
     for path in folder.glob(".*.tmp"):
         log.info("removing %s, left by a process that was stopped while writing", path)
-        path.unlink(missing_ok=True)
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 class AtomicCheckpointIO(CheckpointIO):
@@ -135,8 +144,8 @@ class AtomicCheckpointIO(CheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: Callable[..., Any] | None = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Read one, on the CPU."""
-        return read_checkpoint(path)
+        """Read one, on the CPU: the first process reads it for all of them, as others may be where there is no file."""
+        return of_first(read_checkpoint(path) if not several() or dist.get_rank() == 0 else {})
 
     def remove_checkpoint(self, path: str | Path) -> None:
         """Remove one, where it is there."""

@@ -17,11 +17,11 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher
-from pytorch_lightning.utilities import rank_zero_only
 from torch.multiprocessing.spawn import ProcessExitedException
 
 from lightning_rnn import __version__
 from lightning_rnn.data.module import SequenceDataModule
+from lightning_rnn.distributed.slurm import slurm_environment
 from lightning_rnn.errors import CheckpointError, ConfigError, DataError, UserError, require
 from lightning_rnn.runtime import may_tune, tune_cpu
 from lightning_rnn.training.checkpoints import (
@@ -34,14 +34,18 @@ from lightning_rnn.training.checkpoints import (
 )
 from lightning_rnn.training.config_files import MODE, undecodable
 from lightning_rnn.training.console import progress_bar
+from lightning_rnn.training.failures import OneForAll, ended_by_another
 from lightning_rnn.training.hooks import callbacks_of
 from lightning_rnn.training.loggers import CSVLogger
 from lightning_rnn.training.messages import one_sentence, suggestion
 from lightning_rnn.training.module import SequenceModule
 from lightning_rnn.training.monitors import KnownMonitors
+from lightning_rnn.training.nodes import is_first_process, use_first_checkpoint
 from lightning_rnn.training.non_finite import NonFinite
+from lightning_rnn.training.precision import PrecisionPolicy, check_precision
 from lightning_rnn.training.preemption import EXIT_CODE, Preempted, StopSignal
 from lightning_rnn.training.resume import LastCheckpoint, StepSeed
+from lightning_rnn.training.throughput import Throughput
 
 log = logging.getLogger(__name__)
 ABOUT = "Recurrent networks on sequences. A task is chosen by its YAML; `lightning-rnn tasks` lists what is installed."
@@ -93,7 +97,7 @@ class RunCommand(LightningCLI):
     """
 
     def __init__(self, args: list[str], stop: StopSignal) -> None:
-        self.root, self.stop = Path(), stop
+        self.root, self.stop, self.one_for_all = Path(), stop, OneForAll()
         self.lock: BinaryIO | None = None
         try:
             super().__init__(
@@ -124,8 +128,10 @@ class RunCommand(LightningCLI):
             raise ConfigError(fault) from error
         except ProcessExitedException as error:  # of a strategy that starts processes itself
             if error.exit_code != EXIT_CODE:
-                raise
+                ended_by_another(error)
             raise Preempted("stopped by a signal: run again with --ckpt_path last") from None
+        except Exception as error:  # in one of several processes
+            self.one_for_all.leave(error)
         finally:
             if self.lock is not None:
                 self.lock.close()
@@ -137,6 +143,8 @@ class RunCommand(LightningCLI):
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.add_lightning_class_args(LastCheckpoint, "last")
         parser.add_lightning_class_args(NonFinite, "non_finite")
+        parser.add_lightning_class_args(Throughput, "throughput")
+        parser.add_lightning_class_args(PrecisionPolicy, "precision")
         parser.set_defaults(CHECKPOINT_DEFAULTS)
 
     def _set_seed(self) -> None:
@@ -169,6 +177,7 @@ class RunCommand(LightningCLI):
         if self.options.tune_cpu and may_tune():
             log.info("%s", tune_cpu())
         trainer = self.options.trainer
+        check_precision(trainer.precision, trainer.accelerator)
         trainer.default_root_dir = str(trainer.default_root_dir or default_root(self.options))
         self.root = Path(trainer.default_root_dir)
         self.options.checkpoint.dirpath = str(self.root / "checkpoints")
@@ -176,7 +185,7 @@ class RunCommand(LightningCLI):
         if self.subcommand == "fit":
             self.lock = lock_run(self.root)
         self.options.ckpt_path = self._checkpoint(self.options.ckpt_path)
-        if self.subcommand == "fit" and self.options.ckpt_path is None:
+        if self.subcommand == "fit" and self.options.ckpt_path is None and is_first_process():
             refuse_stray(self.root)
         if self.subcommand in ("validate", "test"):  # a progress bar that draws leaves the table to Lightning
             self.options.verbose = self.options.verbose and sys.stdout.isatty()
@@ -187,8 +196,10 @@ class RunCommand(LightningCLI):
                 logger.init_args.save_dir = str(self.root)
 
     def _checkpoint(self, asked: str | None) -> str | None:
-        """The checkpoint file to start from: ``last`` and ``best`` are the run folder's."""
+        """The checkpoint to start from: ``last`` and ``best`` are in the run folder, of the first process."""
         folder = self.root / "checkpoints"
+        if not is_first_process():
+            return str(folder / LAST) if asked == "last" and (folder / LAST).exists() else None
         if self.subcommand == "fit":
             if asked is None and (folder.is_dir() or (self.root / "config.yaml").exists()):
                 raise ConfigError(
@@ -209,7 +220,7 @@ class RunCommand(LightningCLI):
         if asked is None:
             return None
         path = folder / f"{asked}.ckpt" if asked in ("best", "last") else Path(asked)
-        if not path.is_file():
+        if not path.exists():
             hint = "train first (fit), or give another with --ckpt_path"
             if asked == "best" and path.with_name(LAST).is_file():
                 hint = "nothing was validated yet; take the last weights with --ckpt_path last"
@@ -218,7 +229,7 @@ class RunCommand(LightningCLI):
         return str(path)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        own = [progress_bar(), *self.model.run_callbacks(), StepSeed(), KnownMonitors()]
+        own = [self.one_for_all, progress_bar(), *self.model.run_callbacks(), StepSeed(), KnownMonitors()]
         self.trainer_defaults["callbacks"] = own
         configured = self._get(self.config_init, "trainer")["logger"]
         loggers = configured if isinstance(configured, list) else [configured]
@@ -233,9 +244,13 @@ class RunCommand(LightningCLI):
         first = [*own, last]  # before the user's: one that averages weights changes them when training ends
         callbacks[:] = first + [one for one in callbacks if one not in first]
         last.stop = self.stop
+        use_first_checkpoint(trainer)
         launcher = trainer.strategy.launcher
         if isinstance(launcher, _MultiProcessingLauncher):
             self.stop.forward = partial(_hand_on, launcher)
+            self.one_for_all.guard(launcher)
+        elif trainer.world_size > 1:
+            self.one_for_all.watch(trainer)
         return trainer
 
     def _plugins(self) -> list[Any]:
@@ -243,6 +258,7 @@ class RunCommand(LightningCLI):
         configured = self._get(self.config_init, "trainer")
         plugins, strategy = configured["plugins"] or [], configured["strategy"]
         plugins = plugins if isinstance(plugins, list) else [plugins]
+        plugins = [*plugins, *slurm_environment(plugins)]
         name = (strategy if isinstance(strategy, str) else type(strategy).__name__).lower()
         own_io = any(isinstance(one, CheckpointIO) for one in plugins) or name.startswith(SHARDING)
         return plugins if own_io else [*plugins, AtomicCheckpointIO()]
@@ -250,6 +266,8 @@ class RunCommand(LightningCLI):
     def after_instantiate_classes(self) -> None:
         chosen = (self._get(self.config, key) for key in ("optimizer", "lr_scheduler"))
         self.model.use_optimizer(*(value and value.as_dict() for value in chosen))
+        if not is_first_process():
+            return
         if self.options.ckpt_path is not None:
             checkpoint = read_checkpoint(self.options.ckpt_path)
             spec = type(self.model).read_spec(checkpoint)
@@ -263,7 +281,7 @@ class RunCommand(LightningCLI):
     def after_fit(self) -> None:
         if self.trainer.is_global_zero:
             print(f"run      {self.root}\nfigures  {self.root / 'figures'}")
-            kept = [name for name in (BEST, LAST) if (self.root / "checkpoints" / name).is_file()]
+            kept = [name for name in (BEST, LAST) if (self.root / "checkpoints" / name).exists()]
             print("\n".join(f"{Path(name).stem:9}{self.root / 'checkpoints' / name}" for name in kept[:1]))
 
 
@@ -307,7 +325,7 @@ def lock_run(root: Path, patience: float = 10.0) -> BinaryIO | None:
     Raises:
         ConfigError: another process trains in it.
     """
-    if rank_zero_only.rank:  # type: ignore[attr-defined]  # a function's attribute
+    if not is_first_process():
         return None
     file, until = (root / ".lock").open("ab"), time.monotonic() + patience
     while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ import pytorch_lightning as pl
 from matplotlib.figure import Figure
 from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 from pytorch_lightning.loggers.logger import Logger
+from torch.distributed.fsdp import FSDPModule
 
 from lightning_rnn.data.module import Split
 from lightning_rnn.training.drawing import draw_learning_curves
@@ -20,6 +22,7 @@ from lightning_rnn.training.hooks import AfterEpoch, gather_to_rank_zero, is_val
 from lightning_rnn.training.module import SequenceModule, StepResult
 from lightning_rnn.types import SequenceBatch
 
+log = logging.getLogger(__name__)
 S = TypeVar("S")
 
 
@@ -120,6 +123,7 @@ class EvaluationFigure(FigureCallback, Generic[S]):
     """
 
     name: ClassVar[str]
+    asks_network: ClassVar[bool] = False  # whether the first process alone runs the network to draw
     state: S
 
     def __init__(self) -> None:
@@ -144,10 +148,13 @@ class EvaluationFigure(FigureCallback, Generic[S]):
 
     def _take(self, batch: SequenceBatch, result: StepResult) -> None:
         self._seen = True
-        self.add(batch, result)
+        if not batch.stands_in:
+            self.add(batch, result)
 
     def _finish(self, trainer: pl.Trainer, module: pl.LightningModule, split: Split) -> None:
-        if self._seen and (states := gather_to_rank_zero(self.state)):
+        if self.asks_network and isinstance(module, FSDPModule):
+            log.info("%s is not drawn: the network's weights are spread over the processes", self.name)
+        elif self._seen and (states := gather_to_rank_zero(self.state)):
             assert isinstance(module, SequenceModule)
             self.save(trainer, f"{self.name}_{split}", self.draw(trainer, module, split, states))
 

@@ -21,7 +21,8 @@ from lightning_rnn.layers.sequence import SequenceLayer
 from lightning_rnn.training.carry import Carry, from_plain, share_out, to_plain
 from lightning_rnn.training.hooks import datamodule_of, gather_to_rank_zero
 from lightning_rnn.training.optimizers import configured
-from lightning_rnn.training.running_metrics import counted, restore
+from lightning_rnn.training.precision import log_engine_once
+from lightning_rnn.training.running_metrics import counted, restore, uncounted
 from lightning_rnn.types import Nest, SequenceBatch
 
 log = logging.getLogger(__name__)
@@ -126,7 +127,7 @@ class SequenceModule(pl.LightningModule, ABC):
                 self.metrics[f"{stage}_stage"] = self.build_metrics(self.spec, stage).clone(prefix=f"{stage}_")
 
     def on_fit_start(self) -> None:
-        """Log the network's size, and with the first batch the engine that each recurrent layer runs on."""
+        """Log the network's size, and with the first batch what each recurrent layer runs on."""
         if not self.trainer.is_global_zero:
             return
         count = sum(parameter.numel() for parameter in self.network.parameters())
@@ -172,10 +173,16 @@ class SequenceModule(pl.LightningModule, ABC):
 
     def predict_step(self, batch: SequenceBatch, batch_idx: int = 0) -> Rows:
         """Columns of the predictions, see :meth:`to_rows`."""
-        return {"id": self._row_names(batch), **self.to_rows(batch, self.step(batch))}
+        rows = {"id": self._row_names(batch), **self.to_rows(batch, self.step(batch))}
+        return {name: values[:0] for name, values in rows.items()} if batch.stands_in else rows
 
     def _update(self, stage: Stage, batch: SequenceBatch) -> StepResult:
         result = self.step(batch)
+        if batch.stands_in:
+            with uncounted([self._loss(stage), *self._metrics(stage).values(copy_state=False)]):
+                self._loss(stage).update(0.0)
+                self._metrics(stage).update(result.predictions.detach(), result.targets)
+            return without_rows(result)
         if not result.weight:
             result = self._without_loss(result)
         self._loss(stage).update(result.loss.detach(), result.weight)
@@ -296,7 +303,8 @@ class SequenceModule(pl.LightningModule, ABC):
             )
         self.spec = spec
         self.configure_model()
-        self._check_shapes(checkpoint["state_dict"])
+        if "state_dict" in checkpoint:  # of one in parts the weights were loaded already
+            self._check_shapes(checkpoint["state_dict"])
         self._processes = checkpoint[CHECKPOINT_KEY].get("processes", [])
 
     @classmethod
@@ -330,22 +338,15 @@ class SequenceModule(pl.LightningModule, ABC):
             )
 
 
+def without_rows(result: StepResult) -> StepResult:
+    """The result of a batch that stands in: of no rows, so that nothing of it counts."""
+    predictions, targets = pytree.tree_map_only(Tensor, lambda t: t[:0], (result.predictions, result.targets))
+    return replace(result, loss=0 * result.loss, predictions=predictions, targets=targets, weight=0)
+
+
 def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def log_engine_once(name: str, layer: SequenceLayer) -> None:
-    """Log the engine of the layer's next call."""
-
-    def note(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        handle.remove()
-        x = first_tensor(args[0])
-        engine, reasons = layer.explain(*args, **kwargs)
-        what = f"{type(layer).__name__}({layer.extra_repr()}) on {x.device}, {str(x.dtype).removeprefix('torch.')}"
-        log.info("%s: %s, engine %s (%s)", name, what, engine, "; ".join(reasons))
-
-    handle = layer.register_forward_pre_hook(note, with_kwargs=True)
 
 
 def check_probability(name: str, value: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import partial, singledispatch
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.loggers.logger import Logger
 from torch import Tensor
 
 from lightning_rnn.errors import ConfigError, DataError
@@ -83,6 +84,11 @@ def _concatenate(parts: Sequence[list[Any] | npt.NDArray[Any]], order: RowNumber
     return [values[i] for i in order]
 
 
+@singledispatch
+def send_predictions(logger: Logger, columns: Columns) -> None:
+    """Hand the columns of predictions.csv to a logger; one that takes no tables gets none. Others can be registered."""
+
+
 class PredictionWriter(pl.Callback):
     """Writes what ``trainer.predict`` predicts to ``predictions.parquet`` and ``predictions.csv`` in the run's folder.
 
@@ -122,7 +128,8 @@ class PredictionWriter(pl.Callback):
     ) -> None:
         if batch.ids is None:
             raise ConfigError("predictions cannot be joined to their rows: the batches have no ids")
-        self._chunks.append((batch.ids.cpu().numpy(), to_columns(outputs)))
+        if not batch.stands_in:
+            self._chunks.append((batch.ids.cpu().numpy(), to_columns(outputs)))
 
     def on_predict_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         own, self._chunks = self._chunks, []
@@ -134,6 +141,8 @@ class PredictionWriter(pl.Callback):
             folder = Path(trainer.default_root_dir)
             for ending, content in zip(("parquet", "csv"), encode(columns), strict=True):
                 write_atomically(folder / f"predictions.{ending}", partial(_write, content))
+            for logger in trainer.loggers:
+                send_predictions(logger, columns)
             log.info("predictions of %s rows: %s and predictions.csv", f"{len(rows):,}", folder / "predictions.parquet")
 
 

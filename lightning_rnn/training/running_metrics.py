@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor
@@ -47,6 +48,34 @@ def restore(metrics: Sequence[Metric], processes: Sequence[Counted], rank: int, 
         for metric, values in zip(metrics, one, strict=True):
             if values["updates"]:
                 _add(metric, values)
+
+
+@contextmanager
+def uncounted(metrics: Sequence[Metric]) -> Iterator[None]:
+    """What these metrics are updated with in this context does not count, but says what their states look like.
+
+    A process without rows needs that: with lists that were never filled it could not be gathered with the others.
+
+    Example:
+        >>> import torch
+        >>> from torchmetrics import CatMetric
+        >>> metric = CatMetric()
+        >>> with uncounted([metric]):
+        ...     metric.update(torch.ones(1, 3))
+        >>> metric.metric_state["value"]
+        [tensor([], size=(0, 3))]
+    """
+    before = [{name: _copied(value) for name, value in metric.metric_state.items()} for metric in metrics]
+    yield
+    for metric, states in zip(metrics, before, strict=True):
+        for name, value in states.items():
+            if isinstance(value, list) and not value:
+                value = [rows[:0] for rows in getattr(metric, name)]
+            setattr(metric, name, value)
+
+
+def _copied(state: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
+    return state.clone() if isinstance(state, Tensor) else list(state)
 
 
 def _add(metric: Metric, values: Mapping[str, Any]) -> None:

@@ -90,7 +90,7 @@ class RollingBaselines(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: int
     ) -> None:
         data = datamodule_of(trainer)
-        if isinstance(data, ForecastingData) and data.baselines and data.eval_stride:
+        if isinstance(data, ForecastingData) and data.baselines and data.eval_stride and not batch.stands_in:
             split, truth = data.split("test"), _on_cpu(outputs.targets).double()
             assert isinstance(split, PanelWindows)
             units = {name: batch.targets[name].cpu() for name in ("center", "unit")}

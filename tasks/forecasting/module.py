@@ -16,6 +16,7 @@ from lightning_rnn.layers.initializers import Initializer
 from lightning_rnn.layers.table import CellName
 from lightning_rnn.training.hooks import is_validate
 from lightning_rnn.training.module import Rows, SequenceModule, Stage, StepResult
+from lightning_rnn.training.running_metrics import uncounted
 from lightning_rnn.types import SequenceBatch
 
 from .calibration import Calibration
@@ -172,7 +173,8 @@ class Forecaster(SequenceModule):
             forecasts = mean_of(lessons, len(batch)).unsqueeze(2)
         else:
             forecasts, scale = self._forecasts(batch)
-            self._calibrate(forecasts, target, scale)
+            with uncounted([self.calibration.errors] if self.conformal and batch.stands_in else []):
+                self._calibrate(forecasts, target, scale)
         return StepResult(loss, to_units(forecasts, batch.targets), truth, weight)
 
     def _loss_of(self, lesson: Lesson, targets: Mapping[str, Tensor]) -> tuple[Tensor, float]:

@@ -70,8 +70,9 @@ class GrammarData(SequenceDataModule):
             return super().order(name, split)
         train = name == "train"
         lanes = self.batch_size * self.shares if train else min(self.eval_batch_size * self.world, len(split))
+        world = self.world if train else min(self.world, lanes)
         return StreamBatchSampler(
-            split.lengths, lanes, split.chunk, shuffle=train, seed=self.seed, rank=self.rank, world=self.world
+            split.lengths, lanes, split.chunk, shuffle=train, seed=self.seed, rank=self.rank, world=world
         )
 
     def draw(self, axes: Axes, split: Split, row: int) -> None:

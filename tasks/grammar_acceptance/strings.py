@@ -114,6 +114,9 @@ class StringStreams(SplitData):
         self.inputs, self.chunk = encode(strings, grammar.alphabet, grammar.name), chunk
         self.streams = Streams(self.inputs, Ragged(_masks(grammar, strings), self.inputs.offsets))
 
+    def first_key(self) -> Chunk:
+        return self.streams.first_key()
+
     def __getitems__(self, keys: list[Chunk]) -> SequenceBatch:
         batch = self.streams.__getitems__(keys)
         assert isinstance(batch.targets, Tensor)

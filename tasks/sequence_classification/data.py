@@ -21,19 +21,18 @@ from lightning_rnn.data import (
     SequenceDataset,
     Source,
 )
-from lightning_rnn.data.checks import check_classes, check_token_ids
+from lightning_rnn.data.checks import check_classes, check_token_ids, warn_of_unknowns
 from lightning_rnn.data.module import PARTS, Split
 from lightning_rnn.data.sampled import SampledText
 from lightning_rnn.data.sentencepiece import SentencePieceTokenizer, check_sampling
 from lightning_rnn.data.splitting import stratified_split, warn_of_shared
-from lightning_rnn.data.tokenizer import UNK, Kind, Tokenizer, train_tokenizer
+from lightning_rnn.data.tokenizer import Kind, Tokenizer, train_tokenizer
 from lightning_rnn.errors import DataError, require
 from lightning_rnn.layers.series import profile_of, spread_of
 from lightning_rnn.types import SequenceBatch
 
 log = logging.getLogger(__name__)
 MOST_LINES = 7  # features of a step that are still drawn as lines, not as an image
-MOST_UNKNOWN = 0.2  # of a part's tokens, without a warning
 
 
 @dataclass(frozen=True)
@@ -199,7 +198,7 @@ class ClassificationData(SequenceDataModule):
         if width != self.spec.features:
             raise DataError(f"{part.origin}: series of {width} features, the training part has {self.spec.features}")
         if kind == "text":
-            _warn_of_unknowns(part.origin, inputs)
+            warn_of_unknowns(part.origin, inputs)
         if self.max_length is not None:
             longer = int((inputs.lengths > self.max_length).sum())
             if longer:
@@ -234,17 +233,6 @@ class ClassificationData(SequenceDataModule):
             axes.set_axis_off()
         else:
             axes.plot(inputs.numpy(), linewidth=1)
-
-
-def _warn_of_unknowns(origin: str, tokens: Ragged) -> None:
-    """Texts of which much is unknown are often in another script, case or language than those that were trained on."""
-    share = float((tokens.values == UNK).float().mean())
-    if share > MOST_UNKNOWN:
-        log.warning(
-            "%s: %.0f %% of the tokens are unknown to the tokenizer: is it the training texts' language and case?",
-            origin,
-            100 * share,
-        )
 
 
 def _targets(part: Examples, class_names: list[str]) -> Tensor | None:

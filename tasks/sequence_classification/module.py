@@ -234,7 +234,8 @@ class SequenceClassifier(SequenceModule):
         scores = self.network(inputs, batch.lengths).float()
         if batch.targets is None:
             return StepResult(scores.new_zeros(()), scores, None, len(batch))
-        loss = F.cross_entropy(scores, batch.targets, weight=self.loss_weights, label_smoothing=self.label_smoothing)
+        weights = None if self.loss_weights is None else self.loss_weights.to(scores.dtype)
+        loss = F.cross_entropy(scores, batch.targets, weight=weights, label_smoothing=self.label_smoothing)
         weight = len(batch) if self.loss_weights is None else float(self.loss_weights[batch.targets].sum())
         return StepResult(loss, scores, batch.targets, weight)
 

@@ -17,6 +17,8 @@ from tasks.forecasting.callbacks import Baselines, RollingBaselines, forecast_ro
 from tasks.forecasting.frames import from_arrays
 from tasks.forecasting.source import GivenSeries
 
+pytestmark = pytest.mark.slow  # metrics and predictions are in test_distributed.py; here also what is printed
+
 
 def series() -> GivenSeries:
     """Seven of unequal lengths, with missing values: no batch divides evenly."""

@@ -13,6 +13,8 @@ from tasks.rainfall import RainfallData, RainfallRegressor
 from tasks.rainfall.callbacks import Baselines, SubmissionWriter
 from tasks.rainfall.sources import SyntheticRain
 
+pytestmark = pytest.mark.slow  # metrics and predictions are in test_distributed.py; here also what is printed
+
 
 def whole_run(folder: Path, processes: int) -> tuple[dict[str, float], list[list[str]]]:
     data = RainfallData(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gzip
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import polars
@@ -115,20 +113,6 @@ def test_second_fit_into_a_run_is_refused_and_last_goes_on(
 def test_a_checkpoint_is_tested_whatever_order_the_rows_would_be_trained_in(digits_run: Path, tmp_path: Path) -> None:
     checkpoint = f"--ckpt_path {digits_run}/checkpoints/best.ckpt --trainer.default_root_dir {tmp_path}"
     assert main(f"test {DIGITS} {checkpoint} --data.seed 9 --data.batch_size 50".split()) == 0
-
-
-def test_wandb_overlay_logs_offline_beside_metrics_csv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("CACHE", "CONFIG", "DATA"):
-        monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / name.lower()))
-    root = tmp_path / "run"
-    overlay = f"--config {CONFIGS}/logger/wandb.yaml --trainer.max_epochs 1 --trainer.default_root_dir {root}"
-    command = "import sys; from lightning_rnn.cli import main; sys.exit(main(sys.argv[1:]))"
-    # a process of its own: W&B's service, once shut down in a process, may not start there again
-    subprocess.run([sys.executable, "-c", command, *f"fit {DIGITS} {overlay}".split()], check=True)
-    (offline,) = (root / "wandb").glob("offline-run-*")
-    assert next(offline.glob("*.wandb")).stat().st_size > 0
-    assert list((offline / "files" / "media" / "images").glob("learning_curves*.png"))
-    assert "val_loss" in (root / "metrics.csv").read_text()
 
 
 def test_pooling_and_cells_train(tmp_path: Path) -> None:

@@ -114,6 +114,7 @@ class ReadingFigure(VerdictFigure):
     """
 
     name = "reading"
+    asks_network = True
 
     def draw_judged(self, model: GrammarModel, rows: StringRows, split: Split, judged: dict[int, Judged]) -> Figure:
         chosen = choose(judged)
@@ -161,6 +162,7 @@ class AutomatonFigure(GrammarFigure[int]):
     """
 
     name = "automaton"
+    asks_network = True
     objectives = (Accept, Predict)
 
     def reset(self) -> None:
