@@ -29,6 +29,10 @@ log = logging.getLogger(__name__)
 KEY, SEEN = "lightning_rnn/failure", "lightning_rnn/failure/seen"
 PATIENCE = 10.0  # seconds for the other processes to learn of a failure, and for each to end by itself
 GONE = ("Connection closed", "Connection reset", "Broken pipe", "Connection refused", "closed by peer", "Socket")
+NEVER_MET = (
+    "the processes did not meet within the strategy's timeout: one did not start, see what it says, or the address of "
+    "the first is wrong (MASTER_ADDR, MASTER_PORT)"
+)
 SLOW = ("Timed out", "timed out", "timeout", "Timeout")
 
 
@@ -184,6 +188,9 @@ class OneForAll(pl.Callback):
             Exception: the given one, where this is the only process.
         """
         trainer, failure = self._trainer, self.failure
+        if trainer is not None and failure is None and isinstance(error, dist.DistError):
+            print(f"error: {NEVER_MET}", file=sys.stderr)
+            _end(1)
         if trainer is None or failure is None:
             raise error
         if failure != Failure.of(error, trainer.global_rank, trainer.node_rank):
