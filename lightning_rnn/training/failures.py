@@ -108,7 +108,7 @@ class OneForAll(pl.Callback):
     def __init__(self) -> None:
         self.failure: Failure | None = None  # of this process or another: the first there was
         self._trainer: pl.Trainer | None = None
-        self._watching: tuple[int, threading.Event] | None = None
+        self._watching: tuple[int, threading.Event, threading.Thread] | None = None
 
     def guard(self, launcher: _MultiProcessingLauncher) -> None:
         """Let the processes that a launcher starts by fork or spawn fail so too: Lightning asks no callback in them."""
@@ -120,8 +120,15 @@ class OneForAll(pl.Callback):
         """Begin to look for failures of others, once in each process; they may not have met yet."""
         self._trainer = trainer
         if self._watching is None or self._watching[0] != os.getpid():
-            self._watching = os.getpid(), threading.Event()
-            threading.Thread(target=self._watch, args=(self._watching[1],), daemon=True).start()
+            ended = threading.Event()
+            self._watching = os.getpid(), ended, threading.Thread(target=self._watch, args=(ended,), daemon=True)
+            self._watching[2].start()
+
+    def rest(self) -> None:
+        """Look no more. Before Python ends: a thread that is in a call of the store then aborts the process."""
+        if self._watching is not None and self._watching[0] == os.getpid():
+            self._watching[1].set()
+            self._watching[2].join(PATIENCE)
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if trainer.world_size > 1:
