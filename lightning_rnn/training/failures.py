@@ -151,7 +151,8 @@ class OneForAll(pl.Callback):
                 if store is None or not store.check([KEY]):
                     continue
                 self.failure = self.failure or Failure(**json.loads(store.get(KEY)))
-                store.add(SEEN, 1)
+                if self.failure.process != dist.get_rank():  # that one has counted itself
+                    store.add(SEEN, 1)
             except (RuntimeError, ValueError):  # its process has gone, or this one is about to
                 self.failure = self.failure or Failure(0, 0, 1, _of_others(GONE[0]))
             break
