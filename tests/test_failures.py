@@ -104,7 +104,7 @@ def test_processes_started_in_other_ways_end_so_too(
     launcher: str, fault: str, process: int, codes: tuple[int, ...], sentence: str, tmp_path: Path
 ) -> None:
     ddp: dict[str, Any] = {"class_path": "pytorch_lightning.strategies.DDPStrategy"}
-    ddp["init_args"] = {"timeout": "0:00:20", "process_group_backend": "gloo"}
+    ddp["init_args"] = {"timeout": "0:01:00", "process_group_backend": "gloo"}
     argv = [*LAUNCHERS[launcher], str(BIN / "lightning-rnn"), *FIT, "--trainer.strategy", json.dumps(ddp)]
     argv += ["--trainer.default_root_dir", str(tmp_path), *faulty(fault, process=process)]
     paths = f"{ROOT / 'tests/helpers'}:{os.environ.get('PYTHONPATH', '')}"

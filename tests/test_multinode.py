@@ -45,9 +45,9 @@ class Nodes:
 
     def _one(self, number: int, port: int, verb: str, options: Sequence[str]) -> int:
         root = self.roots[number]
-        argv = [verb, "--config", str(CONFIG), *SMALL, *COMMON, *options, "--trainer.default_root_dir", str(root)]
+        argv = [verb, "--config", str(CONFIG), *SMALL, *COMMON, "--trainer.default_root_dir", str(root)]
         argv += ["--data.batch_size", "15", "--trainer.num_nodes", "2", "--trainer.strategy", json.dumps(DDP)]
-        return attempt(argv, root, sabotage=self._there(number, port))
+        return attempt([*argv, *options], root, sabotage=self._there(number, port))
 
     def _there(self, number: int, port: int) -> Callable[[], None]:
         def go() -> None:
@@ -132,3 +132,20 @@ def test_a_node_that_lacks_a_file_ends_all_with_its_sentence(nodes: Nodes) -> No
     assert codes == [1, 1]
     assert "process 1" in texts[0] and "nowhere" in texts[0] and "Traceback" not in texts[0]
     assert "nowhere" in texts[1] and "Traceback" not in texts[1]
+
+
+@pytest.mark.slow
+def test_a_node_whose_options_are_wrong_is_not_waited_for_for_ever(nodes: Nodes) -> None:
+    codes, texts = nodes.run("fit", *FIT, of_each=([], ["--model.hidden", "3"]))
+    assert codes == [1, 2]
+    assert "did not meet within the strategy's timeout" in texts[0] and "Traceback" not in texts[0]
+
+
+@pytest.mark.slow
+def test_a_checkpoint_in_parts_without_a_shared_disk_is_refused_by_all(nodes: Nodes) -> None:
+    sharded = {"class_path": "lightning_rnn.distributed.sharding.FullySharded"}
+    sharded |= {"init_args": {"save_distributed_checkpoint": True}}  # type: ignore[dict-item]
+    codes, texts = nodes.run("fit", *FIT, "--trainer.precision", "32-true", "--trainer.strategy", json.dumps(sharded))
+    assert codes == [2, 2]
+    for text in texts:
+        assert "a folder that all nodes share" in text and "Traceback" not in text

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from lightning_rnn.data.dataset import SplitData
 from lightning_rnn.data.sampler import BucketBatchSampler
-from lightning_rnn.errors import ConfigError, DataError, require
+from lightning_rnn.errors import ConfigError, DataError, UserError, require
 from lightning_rnn.runtime.processes import gathered, of_first
 from lightning_rnn.types import SequenceBatch
 
@@ -71,8 +71,11 @@ class _Fetched:
 
     split: SplitData
 
-    def __getitems__(self, keys: list[Any]) -> SequenceBatch:
-        return self.split.fetch(keys)
+    def __getitems__(self, keys: list[Any]) -> SequenceBatch | UserError:
+        try:
+            return self.split.fetch(keys)
+        except UserError as error:  # raised by the loader: a worker would wrap its traceback in the sentence
+            return error
 
 
 class SequenceLoader(DataLoader[SequenceBatch]):
@@ -88,6 +91,8 @@ class SequenceLoader(DataLoader[SequenceBatch]):
         self.dataset.split.set_epoch(self.batch_sampler.epoch)
         direct = self.num_workers == 0 and not self.pin_memory  # without what a DataLoader does around each batch
         for batch in map(self.dataset.__getitems__, self.batch_sampler) if direct else super().__iter__():
+            if isinstance(batch, UserError):
+                raise batch
             self.handed_out += 1
             yield batch
         self.handed_out = 0
@@ -102,7 +107,7 @@ class SequenceLoader(DataLoader[SequenceBatch]):
         self.batch_sampler.start = self.handed_out = state["batch"]
 
 
-def _as_it_is(batch: SequenceBatch) -> SequenceBatch:
+def _as_it_is(batch: SequenceBatch | UserError) -> SequenceBatch | UserError:
     return batch
 
 

@@ -27,6 +27,7 @@ from torch.utils import _pytree as pytree
 from lightning_rnn.cli import main
 from lightning_rnn.errors import CheckpointError
 from lightning_rnn.training.checkpoints import LAST, read_checkpoint
+from lightning_rnn.training.preemption import SIGNALS
 from lightning_rnn.types import SequenceBatch
 
 LOG, OUTPUT = "batches.jsonl", "output.txt"
@@ -82,9 +83,12 @@ def attempt(
         Its exit code, negative for a signal.
     """
     root.mkdir(parents=True, exist_ok=True)
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in SIGNALS}  # a new process has no handlers
     child = os.fork()
     if child == 0:
         _be_the_run(list(argv), root, sabotage)
+    for number, handler in before.items():
+        signal.signal(number, handler or signal.SIG_DFL)
     until = None if after is None else time.monotonic() + after
     while True:
         pid, status = os.waitpid(child, os.WNOHANG)

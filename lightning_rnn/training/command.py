@@ -133,6 +133,7 @@ class RunCommand(LightningCLI):
         except Exception as error:  # in one of several processes
             self.one_for_all.leave(error)
         finally:
+            self.one_for_all.rest()
             if self.lock is not None:
                 self.lock.close()
 

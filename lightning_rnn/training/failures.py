@@ -29,6 +29,10 @@ log = logging.getLogger(__name__)
 KEY, SEEN = "lightning_rnn/failure", "lightning_rnn/failure/seen"
 PATIENCE = 10.0  # seconds for the other processes to learn of a failure, and for each to end by itself
 GONE = ("Connection closed", "Connection reset", "Broken pipe", "Connection refused", "closed by peer", "Socket")
+NEVER_MET = (
+    "the processes did not meet within the strategy's timeout: one did not start, see what it says, or the address of "
+    "the first is wrong (MASTER_ADDR, MASTER_PORT)"
+)
 SLOW = ("Timed out", "timed out", "timeout", "Timeout")
 
 
@@ -104,7 +108,7 @@ class OneForAll(pl.Callback):
     def __init__(self) -> None:
         self.failure: Failure | None = None  # of this process or another: the first there was
         self._trainer: pl.Trainer | None = None
-        self._watching: tuple[int, threading.Event] | None = None
+        self._watching: tuple[int, threading.Event, threading.Thread] | None = None
 
     def guard(self, launcher: _MultiProcessingLauncher) -> None:
         """Let the processes that a launcher starts by fork or spawn fail so too: Lightning asks no callback in them."""
@@ -116,8 +120,15 @@ class OneForAll(pl.Callback):
         """Begin to look for failures of others, once in each process; they may not have met yet."""
         self._trainer = trainer
         if self._watching is None or self._watching[0] != os.getpid():
-            self._watching = os.getpid(), threading.Event()
-            threading.Thread(target=self._watch, args=(self._watching[1],), daemon=True).start()
+            ended = threading.Event()
+            self._watching = os.getpid(), ended, threading.Thread(target=self._watch, args=(ended,), daemon=True)
+            self._watching[2].start()
+
+    def rest(self) -> None:
+        """Look no more. Before Python ends: a thread that is in a call of the store then aborts the process."""
+        if self._watching is not None and self._watching[0] == os.getpid():
+            self._watching[1].set()
+            self._watching[2].join(PATIENCE)
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if trainer.world_size > 1:
@@ -140,7 +151,8 @@ class OneForAll(pl.Callback):
                 if store is None or not store.check([KEY]):
                     continue
                 self.failure = self.failure or Failure(**json.loads(store.get(KEY)))
-                store.add(SEEN, 1)
+                if self.failure.process != dist.get_rank():  # that one has counted itself
+                    store.add(SEEN, 1)
             except (RuntimeError, ValueError):  # its process has gone, or this one is about to
                 self.failure = self.failure or Failure(0, 0, 1, _of_others(GONE[0]))
             break
@@ -184,6 +196,9 @@ class OneForAll(pl.Callback):
             Exception: the given one, where this is the only process.
         """
         trainer, failure = self._trainer, self.failure
+        if trainer is not None and failure is None and isinstance(error, dist.DistError):
+            print(f"error: {NEVER_MET}", file=sys.stderr)
+            _end(1)
         if trainer is None or failure is None:
             raise error
         if failure != Failure.of(error, trainer.global_rank, trainer.node_rank):

@@ -109,8 +109,8 @@ TABLE = {
         "forecasting",
         {"hidden_size": 6, "loss": "owa"},
         lambda: walks(7),
-        lambda: walks(1),
-        batch=60,
+        lambda: walks(2),
+        batch=54,
         data={"horizon": 4, "lookback": 8, "baselines": False},
     ),
     "quantiles": Row(
