@@ -10,44 +10,12 @@ the validation part instead: what choices are made by.
 from __future__ import annotations
 
 import argparse
-import json
 import re
-import resource
-import subprocess
-import sys
-import time
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
-MAIN = "import sys; from lightning_rnn.cli import console; console()"
+from speed.verbs import Ran, run
+
 HELD_OUT = ("etth1",)  # their validation part is the source's, and is never trained on
-
-
-@dataclass
-class Ran:
-    """A process that ended: wall-clock and CPU seconds, and what it printed."""
-
-    wall: float
-    cpu: float
-    text: str
-
-
-def cpu_of_children() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
-def run(args: list[str], log: Path) -> Ran:
-    if log.exists():
-        return Ran(**json.loads(log.read_text()))
-    log.parent.mkdir(parents=True, exist_ok=True)
-    start, before = time.perf_counter(), cpu_of_children()
-    done = subprocess.run([sys.executable, "-c", MAIN, *args], capture_output=True, text=True)
-    ran = Ran(time.perf_counter() - start, cpu_of_children() - before, done.stdout + done.stderr)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(args)} ended with {done.returncode}:\n{ran.text[-2000:]}")
-    log.write_text(json.dumps(asdict(ran)))
-    return ran
 
 
 def last_row(path: Path, prefix: str) -> dict[str, float]:

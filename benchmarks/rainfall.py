@@ -17,6 +17,8 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from speed.verbs import MAIN
+
 CONFIGS = {
     "two-layer LSTM": "synthetic_lstm2",
     "winner-style stack, mean of 21 copies": "synthetic_winner",
@@ -24,7 +26,6 @@ CONFIGS = {
 }
 HOURS = (50_000, 100_000, 400_000)
 VERBS = ("fit", "test", "predict")
-MAIN = "import sys; from lightning_rnn.cli import console; console()"
 
 
 @dataclass

@@ -13,22 +13,17 @@ seeds, ensemble and average are of: ``with_attention`` takes a third of the time
 from __future__ import annotations
 
 import argparse
-import json
-import resource
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 
 from speed.sections import document
+from speed.verbs import Ran, run
 
 from tasks.translation.judging import Judge
 from tasks.translation.multi30k import Multi30k
 
-MAIN = "import sys; from lightning_rnn.cli import console; console()"
 RESULTS = Path(__file__).parent / "results" / "translation.md"
 TESTS = ("test_2016_flickr", "test_2017_flickr", "test_2017_mscoco")
 SHORT = {name: name.removeprefix("test_").replace("_flickr", "").replace("2017_mscoco", "mscoco") for name in TESTS}
@@ -37,15 +32,6 @@ KINDS = ("scaled_dot", "general", "bahdanau", "normed_bahdanau", "location", "co
 METRICS = {"bleu": "13a", "bleu_lium": "lc-tok", "chrf": "chrF"}
 KEPT = 5  # checkpoints that are averaged
 Scores = dict[str, float]
-
-
-@dataclass
-class Ran:
-    """A process that ended: wall-clock and CPU seconds, and what it printed."""
-
-    wall: float
-    cpu: float
-    text: str
 
 
 @dataclass(frozen=True)
@@ -60,25 +46,6 @@ class Bench:
     def say(self, line: str) -> None:
         self.lines.append(line)
         print(line, flush=True)
-
-
-def cpu_of_children() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
-def run(args: Sequence[str], log: Path) -> Ran:
-    """A verb, once: what it printed is kept in ``log``."""
-    if log.exists():
-        return Ran(**json.loads(log.read_text()))
-    log.parent.mkdir(parents=True, exist_ok=True)
-    start, before = time.perf_counter(), cpu_of_children()
-    done = subprocess.run([sys.executable, "-c", MAIN, *args], capture_output=True, text=True)
-    ran = Ran(time.perf_counter() - start, cpu_of_children() - before, done.stdout + done.stderr)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(args)} ended with {done.returncode}:\n{ran.text[-2000:]}")
-    log.write_text(json.dumps(asdict(ran)))
-    return ran
 
 
 def fit(bench: Bench, name: str, config: str, seed: int, options: Sequence[str] = ()) -> tuple[Path, Ran]:

@@ -12,6 +12,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import torch.multiprocessing as mp
+from processes import QUIET
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
@@ -270,12 +271,7 @@ def fit(folder: Path, strategy: Any, epochs: int, checkpoint: Path | None = None
         max_epochs=epochs,
         limit_train_batches=4,
         limit_val_batches=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
+        **QUIET,
         default_root_dir=folder,
     )
     loop.fit(module, data, ckpt_path=checkpoint)

@@ -14,6 +14,7 @@ from typing import Any, get_args
 import pytest
 import pytorch_lightning as pl
 import torch
+from processes import QUIET
 from pytorch_lightning.plugins import MixedPrecision
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector
@@ -229,12 +230,7 @@ def fit(folder: Path, model: Any, data: Any, precision: Any, optimizer: Any = No
         callbacks=callbacks,
         max_epochs=1,
         limit_val_batches=4,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
+        **QUIET,
         **options,
     )
     torch.manual_seed(1)

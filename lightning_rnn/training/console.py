@@ -1,10 +1,13 @@
-"""What training says while it runs: a live bar on a terminal, plain lines elsewhere."""
+"""What a program says while it runs: a live bar on a terminal, plain lines elsewhere, beside the answers it gives."""
 
 from __future__ import annotations
 
+import io
+import logging
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ProgressBar, RichProgressBar
@@ -77,3 +80,19 @@ def progress_bar() -> ProgressBar:
         True
     """
     return RichProgressBar(leave=False) if sys.stdout.isatty() else EpochLines()
+
+
+@contextmanager
+def answers_alone() -> Iterator[None]:
+    """Log lines go to the standard error; what the standard output cannot encode is escaped."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    streams = [one for one in logging.getLogger().handlers if isinstance(one, logging.StreamHandler)]
+    moved = [handler for handler in streams if handler.stream is sys.stdout]
+    for handler in moved:
+        handler.setStream(sys.stderr)
+    try:
+        yield
+    finally:
+        for handler in moved:
+            handler.setStream(sys.stdout)

@@ -5,16 +5,15 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from lightning_rnn.data.lines import read_lines
 from lightning_rnn.errors import DataError
+from lightning_rnn.training.console import answers_alone
 from lightning_rnn.training.loading import load_trained
 
 from .grammars.languages import check_symbols
@@ -64,7 +63,7 @@ def main(argv: list[str]) -> int:
         DataError: the strings cannot be read, or a symbol is not in the alphabet.
     """
     options = _arguments(argv)
-    with _answers_alone():
+    with answers_alone():
         model = load(options.ckpt_path)
         strings = read_stdin() if options.input is None else list(read_lines(options.input))
         assert isinstance(model.spec, GrammarSpec)
@@ -161,22 +160,6 @@ def readable(answer: Judged) -> str:
     if place is None:
         return line
     return f"{line}  " + (f"illegal symbol {string[place]!r} at {place}" if place < len(string) else "ends too early")
-
-
-@contextmanager
-def _answers_alone() -> Iterator[None]:
-    """Log lines go to the standard error; what the standard output cannot encode is escaped."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
-    streams = [one for one in logging.getLogger().handlers if isinstance(one, logging.StreamHandler)]
-    moved = [handler for handler in streams if handler.stream is sys.stdout]
-    for handler in moved:
-        handler.setStream(sys.stderr)
-    try:
-        yield
-    finally:
-        for handler in moved:
-            handler.setStream(sys.stdout)
 
 
 def _arguments(argv: list[str]) -> argparse.Namespace:

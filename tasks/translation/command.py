@@ -15,11 +15,12 @@ from torch import Tensor
 
 from lightning_rnn.data.lines import read_lines
 from lightning_rnn.errors import DataError
+from lightning_rnn.training.console import answers_alone
 
 from .arguments import changed, parser
 from .decoding import TextTranslator, Translation
 from .loading import in_precision, load_all, placed
-from .streams import answers_alone, prompted, stdin_lines, write
+from .streams import prompted, stdin_lines, write
 from .text import Codec
 from .words import read_dictionary, replace_unknown
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import io
-import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -92,19 +90,3 @@ def write(answers: Iterable[str], path: Path | None) -> None:
 def _write_lines(answers: Iterable[str], file: BinaryIO) -> None:
     for answer in answers:
         file.write(f"{answer}\n".encode())
-
-
-@contextmanager
-def answers_alone() -> Iterator[None]:
-    """Log lines go to the standard error; what the standard output cannot encode is escaped."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
-    streams = [one for one in logging.getLogger().handlers if isinstance(one, logging.StreamHandler)]
-    moved = [handler for handler in streams if handler.stream is sys.stdout]
-    for handler in moved:
-        handler.setStream(sys.stderr)
-    try:
-        yield
-    finally:
-        for handler in moved:
-            handler.setStream(sys.stdout)

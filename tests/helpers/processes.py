@@ -9,13 +9,22 @@ import traceback
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
+
+QUIET: dict[str, Any] = {  # options of a trainer that writes and says nothing of itself
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "use_distributed_sampler": False,
+    "num_sanity_val_steps": 0,
+}
 
 
 def quiet_trainer(
@@ -32,16 +41,11 @@ def quiet_trainer(
         devices=processes,
         strategy=strategy or (ddp if processes > 1 else "auto"),
         max_epochs=epochs,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
         inference_mode=False,
         default_root_dir=folder,
         callbacks=list(callbacks),
         precision=precision,
+        **QUIET,
     )
 
 
