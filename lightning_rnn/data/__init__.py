@@ -30,5 +30,6 @@ from lightning_rnn.data.tokenizer import SentencePieceTokenizer as SentencePiece
 from lightning_rnn.data.tokenizer import Tokenizer as Tokenizer
 from lightning_rnn.data.tokenizer import train_tokenizer as train_tokenizer
 from lightning_rnn.data.trees import LabelledTrees as LabelledTrees
+from lightning_rnn.data.trees import RunningTrees as RunningTrees
 from lightning_rnn.data.vectors import read_word_vectors as read_word_vectors
 from lightning_rnn.data.windows import Windows as Windows

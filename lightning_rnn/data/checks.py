@@ -40,8 +40,8 @@ def check_token_ids(batch: SequenceBatch, size: int) -> None:
         )
 
 
-def check_classes(batch: SequenceBatch, names: Sequence[str]) -> None:
-    """Whether ``batch.targets`` are int64 class numbers ``[B]``, one of ``names`` each.
+def check_classes(batch: SequenceBatch, names: Sequence[str], per_step: bool = False) -> None:
+    """Whether ``batch.targets`` are int64 class numbers ``[B]``, or ``[B, T]`` per step, one of ``names`` each.
 
     Raises:
         DataError: they are not; names the row, the number and the classes.
@@ -51,16 +51,17 @@ def check_classes(batch: SequenceBatch, names: Sequence[str]) -> None:
         Traceback (most recent call last):
         lightning_rnn.errors.DataError: row 1 of the part: the class number -1, of 2 classes (no, yes): number ...
     """
-    targets, rows = batch.targets, len(batch)
-    if not isinstance(targets, Tensor) or targets.dtype != torch.int64 or targets.shape != (rows,):
+    targets, rows = batch.targets, list(batch.inputs.shape[: 2 if per_step else 1])
+    if not isinstance(targets, Tensor) or targets.dtype != torch.int64 or list(targets.shape) != rows:
         found = _kind(targets) if isinstance(targets, Tensor) else type(targets).__name__
-        raise DataError(f"classes must be int64 [{rows}], got {found}: give each row the number of its class, from 0")
+        what = "step" if per_step else "row"
+        raise DataError(f"classes must be int64 {rows}, got {found}: give each {what} the number of its class, from 0")
     wrong = _outside(targets, len(names))
     if wrong is not None:
         shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
         raise DataError(
-            f"{_row(batch, wrong[0])}: the class number {targets[wrong[0]]}, of {len(names)} classes ({shown}): number "
-            "them from 0"
+            f"{_row(batch, wrong[0])}: the class number {targets[tuple(wrong)]}, of {len(names)} classes ({shown}): "
+            "number them from 0"
         )
 
 

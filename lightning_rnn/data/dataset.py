@@ -74,7 +74,8 @@ class SequenceDataset(SplitData):
 
     Attributes:
         inputs: the sequences.
-        targets: ``[N, ...]``, or None where there are no answers.
+        targets: ``[N, ...]``; of every step, with the lengths of the inputs (padded with 0 in a batch); or None where
+            there are no answers.
         ids: the rows' names in the source, in order; None stands for 0, 1, 2 ...
         drawn: what batches are made of in place of ``inputs`` where rows differ from epoch to epoch.
 
@@ -85,7 +86,7 @@ class SequenceDataset(SplitData):
     """
 
     inputs: Ragged
-    targets: Tensor | None = None
+    targets: Tensor | Ragged | None = None
     ids: Sequence[str | int] | None = None
     drawn: Drawn | None = None
 
@@ -95,13 +96,18 @@ class SequenceDataset(SplitData):
     def __getitems__(self, keys: list[int]) -> SequenceBatch:
         index = torch.from_numpy(np.asarray(keys, dtype=np.int64))  # torch itself reads a list slowly
         inputs, lengths = (self.drawn or self.inputs).pad(index)
-        targets = None if self.targets is None else self.targets[index]
-        return SequenceBatch(inputs, targets, lengths=lengths, ids=index)
+        if isinstance(self.targets, Ragged):
+            targets, steps = self.targets.pad(index)
+            return SequenceBatch(inputs, targets, lengths=lengths, target_lengths=steps, ids=index)
+        return SequenceBatch(inputs, None if self.targets is None else self.targets[index], lengths=lengths, ids=index)
 
     def set_epoch(self, epoch: int) -> None:
         if self.drawn is not None:
             self.drawn.set_epoch(epoch)
 
     def digest(self) -> str:
-        targets = b"" if self.targets is None else self.targets.contiguous().numpy().tobytes()
+        if isinstance(self.targets, Ragged):
+            targets = self.targets.digest().encode()
+        else:
+            targets = b"" if self.targets is None else self.targets.contiguous().numpy().tobytes()
         return hashlib.blake2b(self.inputs.digest().encode() + targets, digest_size=16).hexdigest()

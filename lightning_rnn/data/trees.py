@@ -168,3 +168,61 @@ class LabelledTrees(Source):
         rows = _examples(read_trees(path), NAMES[self.classes], phrases, self.lower)
         texts, labels, ids = ([row[column] for row in (_unique(rows) if phrases else rows)] for column in range(3))
         return Examples(texts, labels, str(path), ids)
+
+
+def running_labels(tree: Tree) -> list[int]:
+    """For each word the label, 0 to 4, of the largest phrase that ends with it: what is said up to there.
+
+    The last word's is that of the whole sentence.
+
+    Example:
+        >>> running_labels(parse_tree("(3 (2 a) (4 (4 very) (3 good)))"))
+        [2, 4, 3]
+    """
+    largest = {}
+    for phrase in tree.phrases:  # each after those inside it
+        largest[phrase.end] = phrase.label
+    return [largest[end] for end in range(1, len(tree.words) + 1)]
+
+
+class RunningTrees(Source):
+    """The sentences of the treebank with a label for each word: see :func:`running_labels`.
+
+    A row's label is its words' labels, ``0`` (very negative) to ``4`` (very positive), white space between them; the
+    predict part is the test part, a sentence's id is its line, counted from 1.
+
+    Args:
+        folder: of the three files.
+        train: file to train on.
+        val: file to choose a model by.
+        test: file to test on.
+        lower: whether words are lower-cased.
+
+    Raises:
+        DataError: a file is missing, or a row of it is no tree.
+    """
+
+    def __init__(
+        self,
+        folder: str = "sst",
+        train: str = "trees_train.txt",
+        val: str = "trees_dev.txt",
+        test: str = "trees_test.txt",
+        lower: bool = True,
+    ) -> None:
+        self.folder, self.lower = folder, lower
+        self.files: dict[Split, str] = {"train": train, "val": val, "test": test, "predict": test}
+
+    def read(self, split: Split) -> Examples | None:
+        """The sentences of a part; see :meth:`Source.read`."""
+        path = existing(Path(self.folder, self.files[split]))
+        trees = read_trees(path)
+        texts = [" ".join(map(_one_word, tree.words)) for tree in trees]
+        texts = [text.lower() for text in texts] if self.lower else texts
+        labels = [" ".join(map(str, running_labels(tree))) for tree in trees]
+        return Examples(texts, labels, str(path), range(1, len(trees) + 1))
+
+
+def _one_word(word: str) -> str:
+    """Without the no-break spaces that a few words have inside: there are as many words as labels."""
+    return "_".join(word.split())

@@ -75,8 +75,8 @@ class ConfusionMatrix(EvaluationFigure[Tensor | None]):
 class WorstMistakes(EvaluationFigure[list[Mistake]]):
     """Draws ``worst_mistakes_val.png`` and ``worst_mistakes_test.png``: the wrong rows with the highest loss.
 
-    Each row is drawn by :meth:`SequenceDataModule.draw`. Needs what :class:`ConfusionMatrix` needs, and the batches'
-    row numbers (``ids``).
+    Each row is drawn by :meth:`SequenceDataModule.draw`. Needs what :class:`ConfusionMatrix` needs, and the row numbers
+    (``ids``) of the batches, or of the :class:`StepResult`.
 
     Args:
         count: rows drawn, at most.
@@ -96,12 +96,13 @@ class WorstMistakes(EvaluationFigure[list[Mistake]]):
         self.state = []
 
     def add(self, batch: SequenceBatch, result: StepResult) -> None:
-        if batch.ids is None:
+        rows = batch.ids if result.ids is None else result.ids
+        if rows is None:
             raise ConfigError("WorstMistakes cannot tell which rows are wrong: the batches have no ids")
         probabilities, targets = to_probabilities(result.predictions), cast(Tensor, result.targets)
         losses = -probabilities.gather(1, targets.unsqueeze(1)).squeeze(1).log()
         highest, said = probabilities.max(-1)
-        columns = torch.stack([losses.double(), batch.ids, targets, said, highest.double()], 1)[said != targets]
+        columns = torch.stack([losses.double(), rows, targets, said, highest.double()], 1)[said != targets]
         found = [Mistake(loss, int(row), int(t), int(s), p) for loss, row, t, s, p in columns.tolist()]
         self.state = heapq.nlargest(self.count, self.state + found)
 

@@ -41,6 +41,7 @@ class StepResult:
         predictions: what metrics compare with ``targets``.
         targets: as in the batch; None where there are none.
         weight: number of valid elements behind ``loss`` (the sum of their weights where they are weighted).
+        ids: the row of each prediction, ``[N]``, where they are not the batch's rows in order.
 
     Raises:
         DataError: as many floating targets as predictions, but of another shape: a loss would broadcast them.
@@ -55,6 +56,7 @@ class StepResult:
     predictions: Nest
     targets: Nest | None
     weight: float
+    ids: Tensor | None = None
 
     def __post_init__(self) -> None:
         ours, theirs = self.predictions, self.targets
@@ -340,8 +342,9 @@ class SequenceModule(pl.LightningModule, ABC):
 
 def without_rows(result: StepResult) -> StepResult:
     """The result of a batch that stands in: of no rows, so that nothing of it counts."""
-    predictions, targets = pytree.tree_map_only(Tensor, lambda t: t[:0], (result.predictions, result.targets))
-    return replace(result, loss=0 * result.loss, predictions=predictions, targets=targets, weight=0)
+    none = pytree.tree_map_only(Tensor, lambda t: t[:0], (result.predictions, result.targets, result.ids))
+    predictions, targets, ids = none
+    return replace(result, loss=0 * result.loss, predictions=predictions, targets=targets, weight=0, ids=ids)
 
 
 def _short(value: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,19 +13,39 @@ import pytorch_lightning as pl
 from torch.nn import functional as F
 
 from lightning_rnn.data import Examples, Ragged
+from lightning_rnn.data.labels import CUT, Labels
 from lightning_rnn.layers.series import SeriesFeatures
 
 if TYPE_CHECKING:
-    from .data import ClassificationData
+    from .data import ClassificationData, ClassificationSpec
 
 log = logging.getLogger(__name__)
 
 
-def majority(train: Examples, test: Examples) -> float:
+def majority(train: Examples, test: Examples, per: Labels = "row") -> float:
     """Accuracy of always saying the most frequent training label."""
-    labels = train.labels or []
-    most = max(set(labels), key=labels.count)
-    return float(np.mean([label == most for label in test.labels or []]))
+    most = Counter(_each(train, per)).most_common(1)[0][0]
+    return float(np.mean([label == most for label in _each(test, per)]))
+
+
+def label_of_word(train: Examples, test: Examples) -> float:
+    """Accuracy, where each word has a label, of the most frequent one of the word, whatever stands around it."""
+    assert isinstance(train.inputs, list) and isinstance(test.inputs, list)
+    seen: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for word, label in zip(_words(train.inputs), _each(train, "step"), strict=True):
+        seen[word][label] += 1
+    best = {word: labels.most_common(1)[0][0] for word, labels in seen.items()}
+    most = Counter(_each(train, "step")).most_common(1)[0][0]
+    pairs = zip(_words(test.inputs), _each(test, "step"), strict=True)
+    return float(np.mean([best.get(word, most) == label for word, label in pairs]))
+
+
+def _each(part: Examples, per: Labels) -> list[str]:
+    return [label for labels in part.labels or [] for label in CUT[per](labels)]
+
+
+def _words(texts: list[str]) -> list[str]:
+    return [word for text in texts for word in text.split()]
 
 
 def bag_of_ngrams(train: Examples, test: Examples) -> float:
@@ -62,13 +83,20 @@ def _stretched(series: Ragged, length: int) -> npt.NDArray[np.float32]:
     return np.stack(rows)
 
 
-def measure(train: Examples, test: Examples) -> dict[str, float]:
+def measure(train: Examples, test: Examples, spec: ClassificationSpec) -> dict[str, float]:
     """Test accuracy of each baseline that fits the data."""
     text = isinstance(train.inputs, list)
+    if spec.labels == "step":
+        of_word = {"label of the word": label_of_word(train, test)} if _by_words(spec) else {}
+        return {"majority": majority(train, test, "step"), **of_word}
     name, baseline = ("bag of n-grams", bag_of_ngrams) if text else ("1 nearest neighbor", nearest_neighbor)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return {"majority": majority(train, test), name: baseline(train, test)}
+
+
+def _by_words(spec: ClassificationSpec) -> bool:
+    return spec.tokenizer is not None and spec.tokenizer["kind"] == "words"
 
 
 class Baselines(pl.Callback):
@@ -81,7 +109,8 @@ class Baselines(pl.Callback):
         train, test = data.source.read("train"), data.source.read("test")
         if train is None or test is None or train.labels is None or test.labels is None:
             return
-        accuracies = measure(train, test)
+        assert data.spec is not None
+        accuracies = measure(train, test, data.spec)
         own = float(trainer.callback_metrics["test_accuracy"])
         for name, accuracy in (*accuracies.items(), ("this model", own)):
             print(f"  test accuracy  {accuracy:.4f}  {name}", flush=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import textwrap
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -22,6 +22,7 @@ from lightning_rnn.data import (
     Source,
 )
 from lightning_rnn.data.checks import check_classes, check_token_ids, warn_of_unknowns
+from lightning_rnn.data.labels import Labels, class_numbers, count_classes, last_label
 from lightning_rnn.data.module import PARTS, Split
 from lightning_rnn.data.sampled import SampledText
 from lightning_rnn.data.sentencepiece import SentencePieceTokenizer, check_sampling
@@ -50,6 +51,7 @@ class ClassificationSpec(DataSpec):
         profile: training mean at each step, where all training series have one length.
         spread: how far differences and residuals go, see :func:`lightning_rnn.layers.series.spread_of`.
         tokenizer: the whole of it, see :meth:`Tokenizer.to_dict`; None for series.
+        labels: whether each row has a label, or each ``step``.
     """
 
     kind: Literal["series", "text"] = "series"
@@ -62,12 +64,13 @@ class ClassificationSpec(DataSpec):
     profile: list[list[float]] = field(default_factory=list)
     spread: list[list[float]] = field(default_factory=list)
     tokenizer: dict[str, Any] | None = None
+    labels: Labels = "row"
 
     def check(self, batch: SequenceBatch) -> None:
         if self.kind == "text":
             check_token_ids(batch, self.features)
         if batch.targets is not None:
-            check_classes(batch, self.class_names)
+            check_classes(batch, self.class_names, self.labels == "step")
 
     def load_tokenizer(self) -> Tokenizer:
         """The tokenizer of a text spec."""
@@ -76,10 +79,12 @@ class ClassificationSpec(DataSpec):
 
 
 class ClassificationData(SequenceDataModule):
-    """Sequences with one label each.
+    """Sequences with one label each, or one for each of their steps.
 
     Args:
         source: where they come from; None is scikit-learn's handwritten digits, each image a sequence of pixel rows.
+        labels: ``row``: a row's label is a class; ``step``: it is the classes of its steps, white space between them,
+            aligned sequence to sequence (``DET NOUN VERB`` of ``the cat sat``, with the tokenizer ``words``).
         val_fraction: share of the training part that becomes the validation part, stratified, where the source has
             none of its own; 0 trains on all of it, without validation.
         split_seed: of that share.
@@ -114,6 +119,7 @@ class ClassificationData(SequenceDataModule):
     def __init__(
         self,
         source: Source | None = None,
+        labels: Labels = "row",
         val_fraction: float = 0.1,
         split_seed: int = 0,
         vocab_size: int = 8000,
@@ -137,7 +143,8 @@ class ClassificationData(SequenceDataModule):
         require(max_length is None or max_length >= 1, f"data.max_length must be at least 1, got {max_length}")
         if sampling:
             check_sampling(tokenizer, sampling)
-        self.source = source or Digits()
+        require(labels == "row" or not sampling, "data.sampling cuts a row anew, data.labels step needs its steps")
+        self.source, self.labels = source or Digits(), labels
         self.val_fraction, self.split_seed = val_fraction, split_seed
         self.vocab_size, self.tokenizer, self.lower, self.max_length = vocab_size, tokenizer, lower, max_length
         self.min_count, self.sampling, self.baselines = min_count, sampling, baselines
@@ -164,7 +171,8 @@ class ClassificationData(SequenceDataModule):
             return
         if train.labels is None:
             raise DataError(f"{train.origin}: the training part has no labels")
-        rest, part = stratified_split(train.labels, self.val_fraction, self.split_seed)
+        strata = [last_label(label, self.labels) for label in train.labels]
+        rest, part = stratified_split(strata, self.val_fraction, self.split_seed)
         examples["train"], examples["val"] = train.select(rest), train.select(part)
         log.info(
             "validation: %d of the %d training rows held out, stratified, seed %d",
@@ -174,18 +182,14 @@ class ClassificationData(SequenceDataModule):
         )
 
     def _describe(self, train: Examples) -> ClassificationSpec:
-        if not len(train) or train.labels is None:
-            raise DataError(f"{train.origin}: no labelled training rows")
-        names = sorted(set(train.labels), key=_natural)
-        if len(names) < 2:
-            raise DataError(f"{train.origin}: all training rows have the label {names[0]!r}; two classes are needed")
-        counts = [train.labels.count(name) for name in names]
+        names, counts = count_classes(train, self.labels)
         if isinstance(train.inputs, Ragged):
-            return _describe_series(train.inputs, names, counts)
+            return replace(_describe_series(train.inputs, names, counts), labels=self.labels)
         tokenizer = train_tokenizer(train.inputs, self.tokenizer, self.vocab_size, self.lower, self.min_count)
         log.info("tokenizer: %s, %d tokens, of the training part", self.tokenizer, tokenizer.vocab_size)
         longest = int(tokenizer.encode(train.inputs).lengths.max())
-        return ClassificationSpec("text", tokenizer.vocab_size, names, counts, longest, tokenizer=tokenizer.to_dict())
+        spec = ClassificationSpec("text", tokenizer.vocab_size, names, counts, longest, tokenizer=tokenizer.to_dict())
+        return replace(spec, labels=self.labels)
 
     def _encode(self, name: Split, part: Examples) -> SequenceDataset:
         """Texts to token ids, labels to class numbers."""
@@ -199,13 +203,15 @@ class ClassificationData(SequenceDataModule):
             raise DataError(f"{part.origin}: series of {width} features, the training part has {self.spec.features}")
         if kind == "text":
             warn_of_unknowns(part.origin, inputs)
+        targets = class_numbers(part, self.spec.class_names, self.spec.labels, inputs.lengths)
         if self.max_length is not None:
             longer = int((inputs.lengths > self.max_length).sum())
             if longer:
                 log.info("%s: %d of %d rows cut to max_length %d", part.origin, longer, len(part), self.max_length)
             inputs = inputs.cut(self.max_length)
+            targets = targets.cut(self.max_length) if isinstance(targets, Ragged) else targets
         drawn = self._sampled(part) if name == "train" else None
-        return SequenceDataset(inputs, _targets(part, self.spec.class_names), part.ids, drawn)
+        return SequenceDataset(inputs, targets, part.ids, drawn)
 
     def _sampled(self, part: Examples) -> SampledText | None:
         """The training texts as they are cut in each epoch, where that is asked for."""
@@ -235,17 +241,6 @@ class ClassificationData(SequenceDataModule):
             axes.plot(inputs.numpy(), linewidth=1)
 
 
-def _targets(part: Examples, class_names: list[str]) -> Tensor | None:
-    if part.labels is None:
-        return None
-    number = {name: i for i, name in enumerate(class_names)}
-    for row, label in enumerate(part.labels):
-        if label not in number:
-            known = ", ".join(class_names[:10]) + (", ..." if len(class_names) > 10 else "")
-            raise DataError(f"{part.where(row)}: the label {label!r} is not among the training labels ({known})")
-    return torch.tensor([number[label] for label in part.labels], dtype=torch.int64)
-
-
 def _describe_series(series: Ragged, names: list[str], counts: list[int]) -> ClassificationSpec:
     mean, std = _moments(series.values)
     features, longest = series.values.shape[1], int(series.lengths.max())
@@ -266,11 +261,3 @@ def _moments(values: Tensor) -> tuple[list[float], list[float]]:
     mean = filled.sum(0) / count
     variance = (torch.where(there, filled - mean, 0) ** 2).sum(0) / count
     return mean.tolist(), variance.sqrt().clamp(min=1e-8).tolist()
-
-
-def _natural(label: str) -> tuple[int, float, str]:
-    """Numbers in their order, before words in theirs."""
-    try:
-        return 0, float(label), label
-    except ValueError:
-        return 1, 0.0, label

@@ -9,21 +9,18 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics import Metric, MetricCollection
-from torchmetrics.classification import (
-    MulticlassAccuracy,
-    MulticlassAUROC,
-    MulticlassCalibrationError,
-    MulticlassF1Score,
-)
+from torchmetrics import MetricCollection
 
-from lightning_rnn.data import Ragged, read_word_vectors
+from lightning_rnn.data import Ragged
 from lightning_rnn.errors import ConfigError, require
+from lightning_rnn.functional import sequence_mask
 from lightning_rnn.layers.initializers import Initializer
 from lightning_rnn.layers.pooling import Pooling
 from lightning_rnn.layers.series import Feature, FramePooling, Scale
+from lightning_rnn.training.classification import class_metrics, class_rows
 from lightning_rnn.training.classification_figures import ConfusionMatrix, WorstMistakes
 from lightning_rnn.training.module import Rows, SequenceModule, Stage, StepResult, check_probability
+from lightning_rnn.training.vectors import start_embedding
 from lightning_rnn.types import SequenceBatch
 
 from .baselines import Baselines
@@ -43,7 +40,7 @@ log = logging.getLogger(__name__)
 
 
 class SequenceClassifier(SequenceModule):
-    """One label for each sequence, on any cell.
+    """One label for each sequence, or for each of its steps, on any cell.
 
     Args:
         cell: ``simple_rnn``, ``lstm`` or ``gru``.
@@ -52,7 +49,8 @@ class SequenceClassifier(SequenceModule):
         bidirectional: a second direction from the end to the start.
         activation: ``tanh`` or ``relu`` in the recurrence.
         initializer: ``torch``, ``keras`` or ``chrono`` start of the recurrent weights.
-        pooling: from steps to one vector: ``last``, ``mean``, ``max``, ``attention``, or several side by side.
+        pooling: from steps to one vector: ``last``, ``mean``, ``max``, ``attention``, or several side by side; nothing
+            is pooled where each step has a label.
         embedding_size: features of a token, for text.
         vectors: file of word vectors (word2vec or GloVe text format) that start the embedding.
         scale: series are scaled by the ``train`` part's moments, by each ``series``' own, or not (``none``).
@@ -199,15 +197,7 @@ class SequenceClassifier(SequenceModule):
         return torch.tensor([float(weight) for weight in self.class_weights])
 
     def build_metrics(self, spec: ClassificationSpec, stage: Stage) -> MetricCollection:  # type: ignore[override]
-        classes = len(spec.class_names)
-        metrics: dict[str, Metric | MetricCollection] = {
-            "accuracy": MulticlassAccuracy(classes, average="micro", validate_args=False)
-        }
-        if stage != "train":
-            metrics["f1"] = MulticlassF1Score(classes, average="macro")
-            metrics["auroc"] = MulticlassAUROC(classes)
-            metrics["calibration_error"] = MulticlassCalibrationError(classes)
-        return MetricCollection(metrics)
+        return class_metrics(len(spec.class_names), stage)
 
     def run_callbacks(self) -> list[pl.Callback]:
         return [*super().run_callbacks(), ConfusionMatrix(), WorstMistakes(), Baselines()]
@@ -220,24 +210,27 @@ class SequenceClassifier(SequenceModule):
         assert self.spec is not None
         if self.network.embedding is None:
             raise ConfigError("model.vectors starts an embedding: it needs text, the data are series")
-        table, found = read_word_vectors(self.vectors, self.spec.load_tokenizer().pieces)
-        if table.shape[1] != self.options.embedding_size:
-            raise ConfigError(
-                f"{self.vectors} has vectors of {table.shape[1]} numbers: set model.embedding_size={table.shape[1]}"
-            )
-        log.info("embedding: %d of %d tokens found in %s", int(found.sum()), len(found), self.vectors)
-        with torch.no_grad():
-            self.network.embedding.weight.copy_(table)
+        start_embedding(self.network.embedding, self.vectors, self.spec.load_tokenizer().pieces)
 
     def step(self, batch: SequenceBatch) -> StepResult:
         inputs = self._augmented(batch) if self.training else batch.inputs
-        scores = self.network(inputs, batch.lengths).float()
-        if batch.targets is None:
-            return StepResult(scores.new_zeros(()), scores, None, len(batch))
+        scores, targets, ids = self.network(inputs, batch.lengths).float(), batch.targets, None
+        if self.network.per_step:
+            scores, targets, ids = self._steps(batch, scores)
+        if targets is None:
+            return StepResult(scores.new_zeros(()), scores, None, len(batch), ids)
         weights = None if self.loss_weights is None else self.loss_weights.to(scores.dtype)
-        loss = F.cross_entropy(scores, batch.targets, weight=weights, label_smoothing=self.label_smoothing)
-        weight = len(batch) if self.loss_weights is None else float(self.loss_weights[batch.targets].sum())
-        return StepResult(loss, scores, batch.targets, weight)
+        loss = F.cross_entropy(scores, targets, weight=weights, label_smoothing=self.label_smoothing)
+        weight = len(targets) if self.loss_weights is None else float(self.loss_weights[targets].sum())
+        return StepResult(loss, scores, targets, weight, ids)
+
+    def _steps(self, batch: SequenceBatch, scores: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Scores ``[N, C]`` and targets ``[N]`` of the valid steps of all rows, and the row ``[N]`` of each."""
+        assert batch.lengths is not None
+        rows = torch.arange(len(batch), device=scores.device) if batch.ids is None else batch.ids
+        ids, targets = rows.repeat_interleave(batch.lengths), batch.targets
+        valid = scores[sequence_mask(batch.lengths, scores.shape[1])]
+        return valid, None if targets is None else targets[sequence_mask(batch.lengths, targets.shape[1])], ids
 
     def _augmented(self, batch: SequenceBatch) -> Tensor:
         x: Tensor = batch.inputs
@@ -255,15 +248,29 @@ class SequenceClassifier(SequenceModule):
         return features is not None and "residual" in features.features and features.aligned
 
     def to_rows(self, batch: SequenceBatch, result: StepResult) -> Rows:
-        """``prediction``, its ``probability``, the ``label`` where it is known, and ``p_<class>`` for each class."""
+        """``prediction``, its ``probability``, the ``label`` where it is known, and ``p_<class>`` for each class.
+
+        Where each step has a label, ``prediction`` and ``label`` are theirs, white space between them, ``probability``
+        is the mean over the steps, and there are no columns of classes.
+        """
         assert self.spec is not None
-        names = self.spec.class_names
-        probabilities = result.predictions.softmax(-1)
+        if self.network.per_step:
+            return self._rows_of_steps(batch, result.predictions.softmax(-1))
+        return class_rows(result.predictions, batch.targets, self.spec.class_names)
+
+    def _rows_of_steps(self, batch: SequenceBatch, probabilities: Tensor) -> Rows:
+        assert self.spec is not None and batch.lengths is not None
+        names, lengths = self.spec.class_names, batch.lengths.tolist()
         best = probabilities.max(-1)
-        rows: Rows = {"prediction": [names[i] for i in best.indices.tolist()], "probability": best.values}
+
+        def joined(classes: Tensor) -> list[str]:
+            return [" ".join(names[i] for i in row.tolist()) for row in torch.split(classes, lengths)]
+
+        means = torch.stack([row.mean() if len(row) else row.sum() for row in torch.split(best.values, lengths)])
+        rows: Rows = {"prediction": joined(best.indices), "probability": means}
         if batch.targets is not None:
-            rows["label"] = [names[i] for i in batch.targets.tolist()]
-        return rows | {f"p_{name}": probabilities[:, i] for i, name in enumerate(names)}
+            rows["label"] = joined(batch.targets[sequence_mask(batch.lengths, batch.targets.shape[1])])
+        return rows
 
     @torch.no_grad()
     def classify(self, inputs: list[str] | list[Tensor]) -> Rows:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_rnn import GRU, LSTM, SimpleRNN
+from lightning_rnn.errors import ConfigError
 from lightning_rnn.functional import StepOptions, sequence_mask
 from lightning_rnn.layers import (
     ConvBlock,
@@ -112,15 +113,18 @@ class SequenceClassifierNetwork(nn.Module):
             step_options=StepOptions(activation=options.activation),
             regularization=Regularization(layer_dropout=options.layer_dropout),
         )
+        self.per_step = spec.labels == "step"
+        if self.per_step:
+            check_per_step(options)
         self.sequence_norm = MaskedBatchNorm(self.rnn.output_size) if options.batch_norm == "sequence" else None
-        self.pooling = SequencePooling(self.rnn.output_size, options.pooling)
+        self.pooling = SequencePooling(self.rnn.output_size, ["last"] if self.per_step else options.pooling)
         width = self.pooling.output_size + (self.skip.output_size if self.skip else 0)
         self.norm = nn.BatchNorm1d(width) if options.batch_norm == "pooled" else nn.Identity()
         self.dropout = nn.Dropout(options.dropout)
         self.head = nn.Linear(width, len(spec.class_names))
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Class scores, before softmax.
+        """Class scores before softmax, ``[B, C]``, or ``[B, T, C]`` where each step has a label.
 
         Args:
             x: token ids int64 ``[B, T]``, or float ``[B, T, D]``.
@@ -143,9 +147,29 @@ class SequenceClassifierNetwork(nn.Module):
         sequence, last = output.sequence, output.last
         if self.sequence_norm is not None:
             sequence = self.sequence_norm(sequence, None if lengths is None else sequence_mask(lengths, x.shape[1]))
+        if self.per_step:
+            each: Tensor = self.head(self.dropout(sequence))
+            return each
         pooled = torch.cat([self.pooling(sequence, lengths, last=last), *skipped], dim=1)
         scores: Tensor = self.head(self.dropout(self.norm(pooled)))
         return scores
+
+
+def check_per_step(options: NetworkOptions) -> None:
+    """Whether what comes out has the steps that went in.
+
+    Raises:
+        ConfigError: an option shortens the sequence or needs one vector of it.
+    """
+    wrong = {
+        "frames": options.frames is not None,
+        "conv_steps": options.conv_steps is not None,
+        "conv_skip": options.conv_skip,
+        "batch_norm": options.batch_norm == "pooled",
+        "pooling": options.pooling != ["last"],
+    }
+    for name in (name for name, given in wrong.items() if given):
+        raise ConfigError(f"model.{name} makes one vector of several steps, but each step has a label: leave it out")
 
 
 def series_features(spec: ClassificationSpec, options: NetworkOptions) -> SeriesFeatures:
