@@ -57,6 +57,8 @@ class Translator(SequenceModule):
         residual: what enters a decoder's layer after the first is added to its output.
         tying: which vectors are shared: ``none``; ``embeddings`` of source and target; ``output`` layer and target
             embedding (Press and Wolf 2017); ``all`` three. Source and target are shared where data.joint is true.
+        source_vectors: file of word vectors (word2vec or GloVe format) that starts the source embedding.
+        target_vectors: the same for the target embedding, and for the source's where they are shared.
         deep_output: a layer with tanh to the embedding's size before the output layer, of state and context.
         head: of the output: ``full`` softmax; ``sampled``, ``nce`` and ``adaptive`` for large vocabularies.
         candidates: words that ``sampled`` and ``nce`` draw for a batch; None: 512.
@@ -108,6 +110,8 @@ class Translator(SequenceModule):
         bridge: BridgeKind = "dense",
         residual: bool = False,
         tying: Tying = "all",
+        source_vectors: str | None = None,
+        target_vectors: str | None = None,
         deep_output: bool = True,
         head: HeadKind = "full",
         candidates: int | None = None,
@@ -143,6 +147,8 @@ class Translator(SequenceModule):
             check_probability(f"model.{name}", share)
         smooths = head == "full" or not label_smoothing
         require(smooths, f"model.label_smoothing goes with model.head full, not with {head}: set it to 0")
+        shared = tying in ("embeddings", "all")
+        require(not (shared and source_vectors), f"model.tying={tying} shares target_vectors: leave source_vectors out")
         self.save_hyperparameters()
         self.options = NetworkOptions(
             cell=cell,
@@ -186,6 +192,12 @@ class Translator(SequenceModule):
         from .callbacks import figures  # late: they need this module
 
         return [*super().run_callbacks(), *figures(self.options.decoder != "none")]
+
+    def on_fit_start(self) -> None:
+        """Start embeddings from files, unless the run goes on from a checkpoint."""
+        super().on_fit_start()
+        if not self.trainer.global_step:
+            self.network.start_from(self.codec, self.hparams["source_vectors"], self.hparams["target_vectors"])
 
     def step(self, batch: SequenceBatch) -> StepResult:
         assert batch.lengths is not None

@@ -20,9 +20,11 @@ from lightning_rnn.seq2seq.decoders import DecoderKind, DecoderOptions, Encoded,
 from lightning_rnn.seq2seq.heads import HeadKind, build_head
 from lightning_rnn.seq2seq.schedules import mix
 from lightning_rnn.seq2seq.step import StepOutput
+from lightning_rnn.training.vectors import start_embedding
 from lightning_rnn.types import Nest
 
 from .encoder import Encoder
+from .text import Codec
 
 Tying = Literal["none", "embeddings", "output", "all"]
 PROJECTED = ("dot", "scaled_dot")  # attention whose two sides are made of one size
@@ -111,6 +113,20 @@ class TranslationNetwork(nn.Module):
         for layer in self.modules():
             if isinstance(layer, RecurrentLayer):
                 layer.engine = o.engine
+
+    def start_from(self, codec: Codec, source: str | None, target: str | None) -> None:
+        """Give the embeddings the vectors that files have for the tokens; None leaves an embedding as it is.
+
+        Raises:
+            ConfigError: vectors of another size than the embeddings.
+            DataError: a file cannot be read, or has none of the tokens.
+        """
+        sides = (self.source_embedding, codec.source, source), (self.target_embedding, codec.target, target)
+        for vectors, tokenizer, path in sides:
+            if path is not None:
+                start_embedding(vectors, path, tokenizer.pieces)
+                with torch.no_grad():
+                    vectors.weight[PAD].zero_()
 
     def encode(self, source: Tensor, lengths: Tensor) -> Encoded:
         """The source, read.
