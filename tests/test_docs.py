@@ -53,3 +53,9 @@ def test_going_on_in_python_of_the_resume_page(tmp_path: Path, monkeypatch: pyte
     for _ in range(2):
         exec(before + code, {"model": SequenceClassifier(hidden_size=4), "data": ClassificationData()})
     assert (tmp_path / "runs/mine/checkpoints/last.ckpt").is_file()
+
+
+def test_every_config_of_the_table_of_kinds_is_there() -> None:
+    named = re.findall(r"`(\w+/\w+\.yaml)`", (ROOT / "docs/kinds.md").read_text())
+    assert len(named) > 20
+    assert [name for name in named if not (ROOT / "configs" / name).is_file()] == []
