@@ -1,0 +1,4 @@
+"""Word → vector."""
+
+from .data import WordVectorData as WordVectorData
+from .module import WordVectors as WordVectors
