@@ -19,6 +19,7 @@ NOISE = (  # warnings that ask nothing of a user of this program
     ".*samples in targets, .* value should be meaningless",  # AUROC without a class: says 0
     "You're using the WeightAveraging callback",  # nothing here is sharded where it averages
     "You are using a custom batch sampler",  # ours returns every row
+    "Found .* module\\(s\\) in eval mode",  # frozen ones are meant to be
     "Checkpoint directory .* exists and is not empty",  # test and resume are meant to find it
     "Total length of `list` across ranks is zero",  # the datamodule has said that it has no validation part
     "`ModelCheckpoint\\(monitor=.*could not find the monitored key",  # the same; else KnownMonitors has refused it

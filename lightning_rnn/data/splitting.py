@@ -8,12 +8,13 @@ import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from lightning_rnn.data.ragged import Ragged
 from lightning_rnn.data.source import Examples
-from lightning_rnn.errors import require
+from lightning_rnn.errors import DataError, require
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,56 @@ def stratified_split(labels: Sequence[str], fraction: float, seed: int = 0) -> t
         rows = random.permutation(np.flatnonzero(names == name))
         in_part[rows[: _share(len(rows), fraction)]] = True
     return torch.from_numpy(np.flatnonzero(~in_part)), torch.from_numpy(np.flatnonzero(in_part))
+
+
+def group_split(groups: Sequence[str], labels: Sequence[str], fraction: float, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Cut rows in two such that no group is on both sides: all clips of a person, all windows of a recording.
+
+    The groups are gone through in an order that the seed gives, and one is taken where that brings the part's number
+    of rows of each class closer to the fraction of all (sum of the absolute differences).
+
+    Args:
+        groups: the group of each row.
+        labels: the class of each row.
+        fraction: of the rows that go to the part, about; from 0 to below 1 (0 leaves the part empty).
+        seed: of the order.
+
+    Returns:
+        Row numbers of the rest and of the part, int64 ``[R]`` and ``[P]``, each rising.
+
+    Raises:
+        ConfigError: a fraction or a seed that is out of range.
+        DataError: there is one group only, and a part is wanted.
+
+    Example:
+        >>> rest, part = group_split(["ann", "ann", "bob", "bob"], ["walk", "run"] * 2, 0.5)
+        >>> sorted([rest.tolist(), part.tolist()])
+        [[0, 1], [2, 3]]
+    """
+    require(0 <= fraction < 1, f"the fraction to split off must be from 0 to below 1, got {fraction}")
+    require(0 <= seed < 2**32, f"the seed of a split must be from 0 to 2**32 - 1, got {seed}")
+    names, rows_of = sorted(set(groups)), np.unique(np.asarray(groups, dtype=str), return_inverse=True)[1]
+    if fraction and len(names) < 2:
+        raise DataError(f"all rows are of one group, {names[0] if names else 'none'}: a part needs a group of its own")
+    classes = np.unique(np.asarray(labels, dtype=str), return_inverse=True)[1]
+    counts = np.zeros((len(names), int(classes.max(initial=0)) + 1))
+    np.add.at(counts, (rows_of, classes), 1)
+    taken = _taken_groups(counts, fraction, np.random.RandomState(seed).permutation(len(names)))
+    return torch.from_numpy(np.flatnonzero(~taken[rows_of])), torch.from_numpy(np.flatnonzero(taken[rows_of]))
+
+
+def _taken_groups(
+    counts: npt.NDArray[np.float64], fraction: float, order: npt.NDArray[np.int64]
+) -> npt.NDArray[np.bool_]:
+    """Which groups go to the part; at least one, and not all."""
+    taken, missing = np.zeros(len(counts), dtype=bool), fraction * counts.sum(0)
+    for group in order if fraction else ():
+        without = missing - counts[group]
+        if np.abs(without).sum() < np.abs(missing).sum() and taken.sum() < len(counts) - 1:
+            taken[group], missing = True, without
+    if fraction and not taken.any():
+        taken[order[counts[order].sum(1).argmin()]] = True
+    return taken
 
 
 def shared_rows(one: Examples, other: Examples) -> int:
