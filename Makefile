@@ -8,7 +8,7 @@ ifneq ($(wildcard ../shared/data),)
 export LIGHTNING_RNN_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: demo test test-slow test-cluster test-triton results-translation gpu-check lint format clean
+.PHONY: demo test test-slow test-cluster test-triton results-translation results-lm gpu-check lint format clean
 
 # One thread: so small a network gains nothing from two, and loses much on a busy machine.
 demo: export OMP_NUM_THREADS = 1
@@ -41,6 +41,10 @@ test-triton: .venv/dev
 # What the tables of translation were made with; hours on two cores. Stopped, it goes on where it was.
 results-translation: .venv/dev
 	@$(BIN)/python benchmarks/translation.py --write
+
+# The 40 epochs on the Penn Treebank; an hour or two on two cores. Stopped, it goes on where it was.
+results-lm: .venv/dev
+	@$(BIN)/python benchmarks/language_modeling.py forty --write
 
 # On a machine with an NVIDIA GPU: the tests that need one, and the engines' times there.
 gpu-check: .venv/dev

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,14 @@ from scipy import stats
 from torch import Tensor
 
 from lightning_rnn.errors import ConfigError
+from lightning_rnn.seq2seq.beam import beam_search
+from lightning_rnn.seq2seq.beam_options import BeamOptions
 from lightning_rnn.seq2seq.generate import Generated, generate, stream
 from lightning_rnn.seq2seq.request import Request, length_limits
 from lightning_rnn.seq2seq.samplers import Sampling, filtered, greedy, sample, uniforms
 from lightning_rnn.seq2seq.schedules import Schedule, exponential, inverse_sigmoid, linear, mix
 from lightning_rnn.seq2seq.scoring import score
-from lightning_rnn.seq2seq.step import StepOutput
+from lightning_rnn.seq2seq.step import StepOutput, repeat_rows
 
 BOS, EOS = 2, 3
 
@@ -232,6 +235,40 @@ def test_stream_gives_what_generate_puts_together() -> None:
             assert len(rows[i]) == time
             rows[i].append(word)
     assert rows == whole(found)
+
+
+@pytest.mark.parametrize("sampling", [None, Sampling(temperature=0.8, seeds=torch.arange(5))])
+def test_a_piece_is_where_another_call_goes_on(sampling: Sampling | None) -> None:
+    toy = Toy()
+    state, constants = toy.start(5)
+    pieces = list(stream(toy, state, constants, Request(bos=BOS, eos=0, max_length=9), sampling))
+    for cut in (1, 4, 8):
+        piece = pieces[cut - 1]
+        going = (piece.tokens != 0).nonzero().flatten()
+        here = piece.sentences[going]
+        rest = sampling and replace(sampling, seeds=here, drawn=torch.full_like(here, cut))
+        request = Request(bos=piece.tokens[going], eos=0, max_length=9 - cut)
+        again = list(stream(toy, piece.state[going], (constants[0][here], None), request, rest))
+        assert [here[one.sentences].tolist() for one in again] == [one.sentences.tolist() for one in pieces[cut:]]
+        assert [one.tokens.tolist() for one in again] == [one.tokens.tolist() for one in pieces[cut:]]
+
+
+def test_each_sentence_has_its_own_word_before_the_first() -> None:
+    def wide_toy(tokens: Tensor, state: Tensor, constants: tuple[Tensor, None]) -> StepOutput:
+        return toy(tokens, state, repeat_rows(constants, 2))
+
+    toy = Toy()
+    state, constants = toy.start(3)
+    before = torch.tensor([4, 2, 7])
+    together = generate(toy, state, constants, Request(bos=before, max_length=6))
+    beams = beam_search(wide_toy, state, constants, BeamOptions(beam_size=2), Request(bos=before, max_length=6))
+    for row, bos in enumerate(before.tolist()):
+        one = state[row : row + 1], (constants[0][row : row + 1], None), Request(bos=bos, max_length=6)
+        assert whole(generate(toy, *one)) == whole(together)[row : row + 1]
+        alone = beam_search(wide_toy, *one[:2], BeamOptions(beam_size=2), one[2])
+        assert alone[0][0].words.tolist() == beams[row][0].words.tolist()
+    with pytest.raises(ValueError, match=r"bos is \[2\] for 3 sentences"):
+        generate(toy, state, constants, Request(bos=before[:2]))
 
 
 def test_stream_computes_a_step_when_it_is_asked_for() -> None:

@@ -6,6 +6,8 @@ from lightning_rnn.layers.cells import GRUCell as GRUCell
 from lightning_rnn.layers.cells import LSTMCell as LSTMCell
 from lightning_rnn.layers.cells import SimpleRNNCell as SimpleRNNCell
 from lightning_rnn.layers.cells import StackedCells as StackedCells
+from lightning_rnn.layers.conditioned_cells import SCLSTMCell as SCLSTMCell
+from lightning_rnn.layers.conditioned_cells import SCLSTMState as SCLSTMState
 from lightning_rnn.layers.convolutional import ConvGRU2d as ConvGRU2d
 from lightning_rnn.layers.convolutional import ConvGRUCell as ConvGRUCell
 from lightning_rnn.layers.convolutional import ConvLSTM1d as ConvLSTM1d
@@ -15,6 +17,7 @@ from lightning_rnn.layers.convolutional import ConvLSTMCell as ConvLSTMCell
 from lightning_rnn.layers.distributed_in_time import TimeDistributed as TimeDistributed
 from lightning_rnn.layers.embedding import Embedding as Embedding
 from lightning_rnn.layers.embedding import Masking as Masking
+from lightning_rnn.layers.embedding import WordDropout as WordDropout
 from lightning_rnn.layers.engines import EngineChoice as EngineChoice
 from lightning_rnn.layers.gated_cells import CIFGCell as CIFGCell
 from lightning_rnn.layers.gated_cells import IndRNNCell as IndRNNCell

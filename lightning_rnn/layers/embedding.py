@@ -1,4 +1,4 @@
-"""Where masks come from: a value that marks padding, or the id 0."""
+"""Embeddings, where masks come from (a value that marks padding, or the id 0), and dropout of whole words."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lightning_rnn.functional.masks import expand
 from lightning_rnn.layers.config import Configurable
@@ -113,3 +114,53 @@ class Embedding(Configurable, nn.Embedding):
     def compute_mask(self, ids: Tensor) -> Tensor | None:
         """Which of ``ids [B, T]`` are real, bool ``[B, T]``; None without ``mask_zero``."""
         return ids != 0 if self.mask_zero else None
+
+
+def drop_words(vectors: Tensor, ids: Tensor, size: int, share: float) -> Tensor:
+    r"""Drop a share of the words of a vocabulary, wherever they stand in the batch.
+
+    With :math:`m_v \sim \mathrm{Bernoulli}(1 - p) / (1 - p)` for each word ``v`` of the vocabulary, the vector of
+    ``ids[b, t]`` is multiplied by its word's ``m`` (Gal and Ghahramani 2016, arXiv 1512.05287, section 4.2; Merity et
+    al. 2018, arXiv 1708.02182, section 4.3). The same as dropping rows of the embedding matrix, without a copy of it.
+
+    Args:
+        vectors: ``[B, T, D]``, of ``ids``.
+        ids: int64 ``[B, T]``, below ``size``.
+        size: words in the vocabulary.
+        share: ``p``, in 0..1.
+
+    Returns:
+        ``[B, T, D]``.
+
+    Example:
+        >>> ids = torch.tensor([[5, 7, 5, 7, 5]])
+        >>> kept = drop_words(torch.ones(1, 5, 3), ids, size=8, share=0.5)
+        >>> bool((kept[ids == 5] == kept[0, 0]).all()), set(kept.unique().tolist()) <= {0.0, 2.0}
+        (True, True)
+    """
+    kept = F.dropout(vectors.new_ones(size), share)
+    return vectors * kept[ids].unsqueeze(-1)
+
+
+class WordDropout(nn.Module):
+    """:func:`drop_words` in training, nothing in evaluation.
+
+    Args:
+        p: share of the words dropped.
+
+    Example:
+        >>> dropout = WordDropout(0.5).eval()
+        >>> bool((dropout(torch.ones(2, 7, 3), torch.zeros(2, 7, dtype=torch.int64), 10) == 1).all())
+        True
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, vectors: Tensor, ids: Tensor, size: int) -> Tensor:
+        """``vectors [B, T, D]`` of ``ids [B, T]``, of a vocabulary of ``size`` → ``[B, T, D]``."""
+        return drop_words(vectors, ids, size, self.p) if self.training and self.p else vectors
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"

@@ -73,7 +73,7 @@ class Search:
         rows = sentences.shape[0] * size
         scores = wide(torch.full((sentences.shape[0], size), NEVER, device=longest.device))
         scores[:, 0] = 0
-        tokens = torch.full((rows,), self.request.bos, device=longest.device)
+        tokens = repeat_rows(self.request.first_words(len(longest), longest.device)[sentences], size)
         self.trace.read(tokens, torch.zeros_like(tokens))
         return Beams(
             time=0,

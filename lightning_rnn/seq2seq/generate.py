@@ -24,12 +24,15 @@ class Piece(NamedTuple):
         tokens: their next words, int64 ``[A]``; the end is one.
         log_probs: the model's log-probabilities of these, ``[A]`` (no temperature, nothing filtered).
         alignment: weights over the source, ``[A, S]``; None where the step gives none.
+        state: the decoder's after the words before these, leaves ``[A, ...]``: with ``tokens`` as ``bos``, and as many
+            more ``drawn``, another call goes on from here.
     """
 
     sentences: Tensor
     tokens: Tensor
     log_probs: Tensor
     alignment: Tensor | None
+    state: Nest
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +61,7 @@ class _Rows:
     sentences: Tensor
     plan: Plan
     seeds: Tensor
+    drawn: Tensor
     tokens: Tensor
     state: Nest
     constants: Nest
@@ -67,7 +71,7 @@ class _Rows:
         """Those of bool ``[A]``."""
         if bool(going.all()):
             return self
-        names = ("sentences", "plan", "seeds", "tokens", "state", "constants", "history")
+        names = ("sentences", "plan", "seeds", "drawn", "tokens", "state", "constants", "history")
         index = going.nonzero().flatten()
         return replace(self, **{name: take_rows(getattr(self, name), index) for name in names})
 
@@ -113,12 +117,12 @@ def stream(
         allowed = constrain(out.log_probs, time, rows.history, request, rows.plan)
         highest = allowed.amax(1)
         check_numbers(highest, rows.sentences, time)
-        words = choose(allowed, sampling, rows.seeds, time)
+        words = choose(allowed, sampling, rows.seeds, rows.drawn + time)
         rows, out, words = _without_stuck(rows, out, highest, words)
         if not words.shape[0]:
             return
         chosen = out.log_probs.gather(1, words[:, None]).squeeze(1)
-        yield Piece(rows.sentences, words, chosen, out.alignment)
+        yield Piece(rows.sentences, words, chosen, out.alignment, out.state)
         history = None if rows.history is None else torch.cat([rows.history, words[:, None]], 1)
         rows = replace(rows, tokens=words, state=out.state, history=history).keep(words != request.eos)
 
@@ -131,7 +135,8 @@ def _start(state: Nest, constants: Nest, request: Request, sampling: Sampling | 
         sentences=torch.arange(count, device=device),
         plan=request.plan(count, device),
         seeds=seeds if sampling is None else sampling.row_seeds(count, device),
-        tokens=torch.full_like(seeds, request.bos),
+        drawn=seeds if sampling is None else sampling.row_drawn(count, device),
+        tokens=request.first_words(count, device),
         state=state,
         constants=constants,
         history=seeds.new_zeros(count, 0) if keeps_history(request) else None,

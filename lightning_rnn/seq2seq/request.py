@@ -29,7 +29,7 @@ class Request:
             may.
         repetition_penalty: log-probabilities of words already there are multiplied by it, where scores are compared
             (after Keskar et al. 2019, section 4.1); 1 changes nothing.
-        bos: the word before the first.
+        bos: the word before the first; an int, or one per sentence ``[B]``.
         eos: the end.
 
     Raises:
@@ -47,16 +47,24 @@ class Request:
     source_lengths: Tensor | None = None
     no_repeat_ngram: int = 0
     repetition_penalty: float = 1.0
-    bos: int = 2
+    bos: int | Tensor = 2
     eos: int = 3
 
     def __post_init__(self) -> None:
         require(self.no_repeat_ngram >= 0, f"no_repeat_ngram is {self.no_repeat_ngram}: give 0 (off) or more")
         require(self.repetition_penalty > 0, f"repetition_penalty is {self.repetition_penalty}: give more than 0")
-        require(min(self.bos, self.eos) >= 0, f"bos is {self.bos}, eos is {self.eos}: give the ids of words")
+        bos = _lowest(self.bos)
+        require(min(bos, self.eos) >= 0, f"bos is {bos}, eos is {self.eos}: give the ids of words")
         for name, length in (("max_length", self.max_length), ("min_length", self.min_length)):
-            lowest = int(torch.as_tensor(length).min()) if torch.as_tensor(length).numel() else 0
-            require(lowest >= 0, f"{name} is {lowest}: give 0 or more")
+            require(_lowest(length) >= 0, f"{name} is {_lowest(length)}: give 0 or more")
+
+    def first_words(self, sentences: int, device: torch.device) -> Tensor:
+        """The word before the first of each sentence, int64 ``[B]``.
+
+        Raises:
+            ValueError: ``bos`` is a tensor of another shape.
+        """
+        return _each("bos", self.bos, sentences).to(device)
 
     def plan(self, sentences: int, device: torch.device) -> Plan:
         """The request in numbers, for each of so many sentences.
@@ -103,6 +111,11 @@ class Plan(NamedTuple):
         """The plan of some of the sentences."""
         plan: Plan = take_rows(self, sentences)
         return plan
+
+
+def _lowest(value: int | Tensor) -> int:
+    each = torch.as_tensor(value)
+    return int(each.min()) if each.numel() else 0
 
 
 def _each(name: str, value: int | Tensor, sentences: int) -> Tensor:

@@ -22,6 +22,7 @@ class Sampling:
             (nucleus sampling, Holtzman et al. 2020, section 3.1); 1: all.
         seeds: a row's draws depend on its seed and the step alone, not on other rows. int64 ``[B]``: each row's; a
             generator: seeds are drawn from it once a call; None: from torch's default generator.
+        drawn: draws made before with these seeds, where an output is continued: an int, or int64 ``[B]``.
 
     Raises:
         ConfigError: an option is out of its range.
@@ -36,11 +37,23 @@ class Sampling:
     top_k: int = 0
     top_p: float = 1.0
     seeds: Tensor | torch.Generator | None = None
+    drawn: int | Tensor = 0
 
     def __post_init__(self) -> None:
         require(self.temperature > 0, f"temperature is {self.temperature}: give more than 0, or decode greedily")
         require(self.top_k >= 0, f"top_k is {self.top_k}: give 0 (all) or more")
         require(0 < self.top_p <= 1, f"top_p is {self.top_p}: give more than 0, at most 1")
+
+    def row_drawn(self, rows: int, device: torch.device) -> Tensor:
+        """How many draws each row has behind it, int64 ``[rows]``.
+
+        Raises:
+            ValueError: ``drawn`` is a tensor of another shape.
+        """
+        drawn = torch.as_tensor(self.drawn, dtype=torch.int64, device=device)
+        if drawn.ndim and drawn.shape != (rows,):
+            raise ValueError(f"Sampling: drawn is {list(drawn.shape)} for {rows} rows: give a number or [{rows}]")
+        return drawn.expand(rows)
 
     def row_seeds(self, rows: int, device: torch.device) -> Tensor:
         """The seed of every row, int64 ``[rows]``.
@@ -56,14 +69,15 @@ class Sampling:
         return torch.randint(2**62, (rows,), generator=self.seeds, device=where).to(device)
 
 
-def uniforms(seeds: Tensor, time: int) -> Tensor:
+def uniforms(seeds: Tensor, time: int | Tensor) -> Tensor:
     """A number in [0, 1) for each seed and step, float64: the output of SplitMix64 (Steele et al. 2014, figure 16).
 
     Example:
         >>> uniforms(torch.tensor([0, 0, 1]), 5).unique().shape
         torch.Size([2])
     """
-    z = _mix(seeds) + _signed((time + 1) * 0x9E3779B97F4A7C15)
+    step = _signed(0x9E3779B97F4A7C15)
+    z = _mix(seeds) + (_signed((time + 1) * step) if isinstance(time, int) else (time + 1) * step)
     return wide(_mix(z) >> 12 & (1 << 52) - 1) * 2.0**-52
 
 
@@ -131,8 +145,10 @@ def sample(log_probs: Tensor, uniform: Tensor) -> Tensor:
     return place.clamp(max=log_probs.shape[1] - 1)
 
 
-def choose(log_probs: Tensor, sampling: Sampling | None, seeds: Tensor, time: int) -> Tensor:
+def choose(log_probs: Tensor, sampling: Sampling | None, seeds: Tensor, time: int | Tensor) -> Tensor:
     """The next word of each row, int64 ``[N]``: greedy where ``sampling`` is None, else drawn with ``seeds [N]``.
+
+    ``time`` is the step, or that of each row ``[N]``.
 
     Example:
         >>> choose(torch.tensor([[0.1, 0.9]]).log(), None, torch.tensor([0]), 0).tolist()

@@ -6,14 +6,19 @@ import inspect
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils import _pytree as pytree
 
 from lightning_rnn import plugins
+from lightning_rnn.data.dataset import SplitData
+from lightning_rnn.data.lanes import Chunk
 from lightning_rnn.data.module import SequenceDataModule
 from lightning_rnn.training.checkpoints import LAST, AtomicCheckpointIO, read_checkpoint
 from lightning_rnn.training.module import Rows, SequenceModule
@@ -28,9 +33,9 @@ def check_task(name: str) -> None:
     """Train an installed task on its embedded source for a few steps and hold it to the contract.
 
     Every constructor argument has a type and a default; it trains; padding, the order of a batch and its size change
-    no prediction and no loss; a checkpoint loads as plain values and predicts the same; predictions are joined by id;
-    the order of batches is a function of (seed, epoch) and goes on where it stopped; a run that is stopped and resumed
-    has the weights of the run that was not.
+    no prediction and no loss; chunks of a stream with the state carried give what the whole gives; a checkpoint loads
+    as plain values and predicts the same; predictions are joined by id; the order of batches is a function of (seed,
+    epoch) and goes on where it stopped; a run that is stopped and resumed has the weights of the run that was not.
 
     Args:
         name: as in the entry point.
@@ -54,6 +59,7 @@ def check_task(name: str) -> None:
         trainer.fit(module, data)
         assert torch.isfinite(trainer.callback_metrics["train_loss"]), f"{name}: the training loss is not finite"
         check_invariances(module, data)
+        check_carried(module, data)
         check_checkpoint(trainer, module, data, Path(folder))
         check_predictions(trainer, module, data, Path(folder))
         check_order(task.datamodule)
@@ -72,7 +78,7 @@ def check_invariances(module: SequenceModule, data: SequenceDataModule) -> None:
     """Padding, order and size of a batch change nothing."""
     module.eval()
     split = data.split("val")
-    rows = list(range(min(ROWS, len(split))))
+    rows = first_keys(split)
     whole = split.__getitems__(rows)
     expected, loss = _run(module, whole)
     padded, padded_loss = _run(module, _padded(whole, 5))
@@ -86,13 +92,42 @@ def check_invariances(module: SequenceModule, data: SequenceDataModule) -> None:
     _same(expected, single, "the size of a batch changes predictions")
 
 
+def first_keys(split: SplitData) -> list[Any]:
+    """Keys of a few rows: the first ones, or chunks of a stream, each as if one began there, of unlike lengths."""
+    first = split.first_key()
+    if not isinstance(first, Chunk):
+        return list(range(min(ROWS, len(split))))
+    steps = int(split.lengths[first.stream])
+    width = max(min(4 * ROWS, steps // ROWS), 1)
+    starts = range(0, min(steps, ROWS * width), width)
+    return [Chunk(first.stream, start, start + max(width - i, 1), width, True) for i, start in enumerate(starts)]
+
+
+@torch.no_grad()
+def check_carried(module: SequenceModule, data: SequenceDataModule) -> None:
+    """Of streams: two chunks, the second with the state that the first one left, have the loss of both in one."""
+    split = data.split("val")
+    first = split.first_key()
+    if not isinstance(first, Chunk):
+        return
+    module.eval()
+    half = max(min(4 * ROWS, int(split.lengths[first.stream]) // 2), 1)
+    whole = module.step(split.__getitems__([Chunk(first.stream, 0, 2 * half, 2 * half, True)]))
+    parts = [
+        module.step(split.__getitems__([Chunk(first.stream, start, start + half, half, start == 0)]))
+        for start in (0, half)
+    ]
+    total = sum(part.loss * part.weight for part in parts) / sum(part.weight for part in parts)
+    torch.testing.assert_close(total, whole.loss, msg="chunks with carried state have another loss than the whole")
+
+
 def check_checkpoint(trainer: pl.Trainer, module: SequenceModule, data: SequenceDataModule, folder: Path) -> None:
     """A checkpoint loads without running code, without a datamodule, and predicts the same."""
     path = folder / "contract.ckpt"
     trainer.save_checkpoint(path)
     torch.load(path, weights_only=True)
     loaded = type(module).load_from_checkpoint(path, map_location="cpu", weights_only=True).eval()
-    batch = data.split("val").__getitems__(list(range(min(ROWS, len(data.split("val"))))))
+    batch = data.split("val").__getitems__(first_keys(data.split("val")))
     _same(_run(module, batch)[0], _run(loaded, batch)[0], "a loaded checkpoint predicts something else")
 
 
@@ -112,7 +147,7 @@ def check_predictions(trainer: pl.Trainer, module: SequenceModule, data: Sequenc
 def check_order(datamodule: type[SequenceDataModule]) -> None:
     """Batches depend on (seed, epoch) alone, and a restored position goes on with the next one."""
 
-    def batches(epoch: int, position: int = 0) -> list[list[int]]:
+    def batches(epoch: int, position: int = 0) -> list[list[Any]]:
         data = datamodule()
         data.setup("fit")
         if position:
@@ -125,9 +160,20 @@ def check_order(datamodule: type[SequenceDataModule]) -> None:
     assert first == batches(0), "the same seed and epoch give another order"
     assert len(first) < 2 or first != batches(1), "the second epoch has the first one's order"
     assert first[1:] == batches(0, 1), "a restored position does not go on with the next batch"
-    assert sorted(row for batch in first for row in batch) == list(range(sum(map(len, first)))), (
-        "rows are lost or repeated"
-    )
+    data = datamodule()
+    data.setup("fit")
+    _check_once([key for batch in first for key in batch], data.split("train"))
+
+
+def _check_once(keys: list[Any], split: SplitData) -> None:
+    """Every row of a split, or every step of its streams, is there once."""
+    if not isinstance(split.first_key(), Chunk):
+        assert sorted(keys) == list(range(len(keys))), "rows are lost or repeated"
+        return
+    times = [torch.zeros(length) for length in split.lengths.tolist()]
+    for key in keys:
+        times[key.stream][key.start : key.stop] += 1
+    assert all(bool((steps == 1).all()) for steps in times), "steps of a stream are lost or repeated"
 
 
 class _Stopped(Exception):
@@ -190,8 +236,14 @@ def _seeded() -> Iterator[None]:
 def _padded(batch: SequenceBatch, steps: int) -> SequenceBatch:
     """The same rows with more padding."""
     assert isinstance(batch.inputs, Tensor) and batch.lengths is not None, "check_task pads tensors with lengths"
-    inputs = F.pad(batch.inputs, (0, 0) * (batch.inputs.ndim - 2) + (0, steps))
-    return SequenceBatch(inputs, batch.targets, batch.lengths, target_lengths=batch.target_lengths, ids=batch.ids)
+
+    def longer(values: Tensor) -> Tensor:
+        return F.pad(values, (0, 0) * (values.ndim - 2) + (0, steps))
+
+    targets = batch.targets
+    if batch.target_lengths is not None and torch.equal(batch.target_lengths, batch.lengths):  # one for each step
+        targets = pytree.tree_map_only(Tensor, lambda t: longer(t) if t.ndim > 1 else t, targets)
+    return replace(batch, inputs=longer(batch.inputs), targets=targets)
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from lightning_rnn.cli import main
 from tasks.translation import Translator
 
 RUN = "--model tasks.translation.Translator --data tasks.translation.TranslationData --data.joint false"
-RUN += " --data.source tasks.translation.sources.Numbers --data.source.train 60 --data.source.val 10 --data.source.test 10"
+RUN += " --data.source tasks.translation.sources.Numbers --data.source.train 60 --data.source.val 10"
 RUN += " --data.source.test 10 --data.source.highest 999 --data.tokenizer words --data.lower true --model.tying output"
 RUN += " --model.embedding_size 3 --model.hidden_size 4 --model.val_sentences 0"
 RUN += " --optimizer torch.optim.SGD --optimizer.lr 0.0 --trainer.max_epochs 1 --trainer.accelerator cpu"
