@@ -37,6 +37,8 @@ from lightning_rnn.layers import OutputProjectionWrapper as OutputProjectionWrap
 from lightning_rnn.layers import PhasedLSTMCell as PhasedLSTMCell
 from lightning_rnn.layers import Regularization as Regularization
 from lightning_rnn.layers import ResidualWrapper as ResidualWrapper
+from lightning_rnn.layers import SCLSTMCell as SCLSTMCell
+from lightning_rnn.layers import SCLSTMState as SCLSTMState
 from lightning_rnn.layers import SimpleRNN as SimpleRNN
 from lightning_rnn.layers import SimpleRNNCell as SimpleRNNCell
 from lightning_rnn.layers import SLSTMCell as SLSTMCell

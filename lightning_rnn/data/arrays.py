@@ -27,8 +27,8 @@ Array = npt.NDArray[Any]
 
 
 @contextmanager
-def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
-    """Numpy's own loader is not asked: of a file that is none of its kinds it says that it is a pickle."""
+def opened_archive(path: Path) -> Iterator[zipfile.ZipFile]:
+    """A ``.npz`` file, opened. Numpy's own loader is not asked: of any other file it says that it is a pickle."""
     with opened(path) as stream:
         try:
             with zipfile.ZipFile(stream) as archive:
@@ -53,7 +53,7 @@ def read_arrays(path: Path, wanted: list[str], optional: list[str]) -> dict[str,
     Raises:
         DataError: the file is not of that kind, broken, or lacks an array, or an array is of objects.
     """
-    with _archive(path) as archive:
+    with opened_archive(path) as archive:
         names = [name.removesuffix(".npy") for name in archive.namelist()]
         for name in wanted:
             if name not in names:

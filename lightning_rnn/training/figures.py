@@ -139,8 +139,8 @@ class EvaluationFigure(FigureCallback, Generic[S]):
         """Take a batch and what the step gave into :attr:`state`."""
 
     @abstractmethod
-    def draw(self, trainer: pl.Trainer, module: SequenceModule, split: Split, states: Sequence[S]) -> Figure:
-        """The figure, from the states of all processes."""
+    def draw(self, trainer: pl.Trainer, module: SequenceModule, split: Split, states: Sequence[S]) -> Figure | None:
+        """The figure, from the states of all processes; None where there is nothing to draw."""
 
     def _begin(self) -> None:
         self._seen = False
@@ -156,7 +156,9 @@ class EvaluationFigure(FigureCallback, Generic[S]):
             log.info("%s is not drawn: the network's weights are spread over the processes", self.name)
         elif self._seen and (states := gather_to_rank_zero(self.state)):
             assert isinstance(module, SequenceModule)
-            self.save(trainer, f"{self.name}_{split}", self.draw(trainer, module, split, states))
+            figure = self.draw(trainer, module, split, states)
+            if figure is not None:
+                self.save(trainer, f"{self.name}_{split}", figure)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._begin()
