@@ -9,7 +9,8 @@ from functools import cache
 def python_manual() -> dict[str, tuple[str, ...]]:
     """The topics of Python's ``help``, each as its paragraphs, white space folded (Python's licence, PSF-2.0).
 
-    About 79 topics and 460,000 characters; another version of Python has another text.
+    A paragraph that several topics share is in the first of them alone, so that parts of the text have none in common.
+    About 78 topics and 350,000 characters; another version of Python has another text.
 
     Returns:
         Topic → paragraphs, in the order of the topics' names.
@@ -20,8 +21,9 @@ def python_manual() -> dict[str, tuple[str, ...]]:
     """
     from pydoc_data.topics import topics  # late: half a megabyte
 
-    found = {}
+    found, seen = dict[str, tuple[str, ...]](), {""}
     for name in sorted(topics):
-        blocks = (" ".join(block.split()) for block in topics[name].split("\n\n"))
-        found[name] = tuple(block for block in blocks if block)
-    return found
+        blocks = dict.fromkeys(" ".join(block.split()) for block in topics[name].split("\n\n"))
+        found[name] = tuple(block for block in blocks if block not in seen)
+        seen.update(blocks)
+    return {name: blocks for name, blocks in found.items() if blocks}
