@@ -29,13 +29,17 @@ from lightning_rnn.plugins import available
 from lightning_rnn.training.precision import PrecisionPolicy, hold_float32, log_engine_once
 from tasks.forecasting import Forecaster, ForecastingData
 from tasks.forecasting.embedded import Airline
+from tasks.generation import GenerationData, Generator
 from tasks.grammar_acceptance import GrammarData, GrammarModel
 from tasks.grammar_acceptance.sources import Strings
+from tasks.language_modeling import LanguageData, LanguageModel
 from tasks.rainfall import RainfallData, RainfallRegressor
 from tasks.rainfall.sources import SyntheticRain
 from tasks.sequence_classification import ClassificationData, SequenceClassifier
 from tasks.translation import TranslationData, Translator
 from tasks.translation.sources import Numbers
+from tasks.video_classification import VideoClassifier, VideoData
+from tasks.video_classification.moving import MovingDigits
 
 ROOT = Path(__file__).parents[1]
 BF16, LOGGER = torch.bfloat16, "lightning_rnn.training.precision"
@@ -209,7 +213,26 @@ TASKS = {
         1e-3,
         {"val_chrf": 1.0},
     ),
+    "language_modeling": Tiny(
+        lambda: (LanguageModel(embedding_size=16, hidden_size=16), LanguageData(min_count=3, chunk=20)),
+        1e-3,
+        {"val_bits_per_character": 0.01},
+    ),
+    "generation": Tiny(
+        lambda: (Generator(hidden_size=16, embedding_size=8, val_rows=0), GenerationData()),
+        5e-3,
+        {},
+    ),
+    "video_classification": Tiny(
+        lambda: (
+            VideoClassifier(hidden_size=16),
+            VideoData(MovingDigits(train=160, val=40, test=10), batch_size=16),
+        ),
+        5e-3,
+        {"val_accuracy": 0.1},
+    ),
 }
+WITHOUT_LAYERS = ["word_vectors"]  # learned in float32, whatever the trainer's precision
 SGD = {"class_path": "torch.optim.SGD", "init_args": {"lr": 1.0}}
 ADAM = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-2}}
 
@@ -239,7 +262,10 @@ def fit(folder: Path, model: Any, data: Any, precision: Any, optimizer: Any = No
 
 
 def test_every_task_is_tested_here() -> None:
-    assert sorted(TASKS) == [name for name, point in available().items() if point.value.startswith("tasks.")]
+    ours = [name for name, point in available().items() if point.value.startswith("tasks.")]
+    assert sorted([*TASKS, *WITHOUT_LAYERS]) == ours
+        name for name, point in available().items() if point.value.startswith("tasks.")
+    ]
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Literal
 
 import torch
@@ -57,7 +57,7 @@ def class_numbers(part: Examples, names: Sequence[str], per: Labels, steps: Tens
     if part.labels is None:
         return None
     number = {name: i for i, name in enumerate(names)}
-    rows = []
+    numbers = list[list[int]]()
     for row, labels in enumerate(map(CUT[per], part.labels)):
         for label in labels:
             if label not in number:
@@ -65,8 +65,9 @@ def class_numbers(part: Examples, names: Sequence[str], per: Labels, steps: Tens
                 raise DataError(f"{part.where(row)}: the label {label!r} is not among the training labels ({known})")
         if per == "step" and len(labels) != steps[row]:
             raise DataError(f"{part.where(row)}: {len(labels)} labels for {steps[row]} steps: give one for each step")
-        rows.append(torch.tensor([number[label] for label in labels], dtype=torch.int64))
-    return torch.cat(rows) if per == "row" else Ragged.from_list(rows)
+        numbers.append([number[label] for label in labels])
+    flat = torch.tensor(list(chain.from_iterable(numbers)), dtype=torch.int64)
+    return flat if per == "row" else Ragged(flat, torch.tensor([0, *accumulate(map(len, numbers))]))
 
 
 def last_label(label: str, per: Labels) -> str:

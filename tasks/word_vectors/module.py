@@ -128,7 +128,8 @@ class WordVectors(SequenceModule):
     def on_fit_start(self) -> None:
         """Start from the vectors asked for, unless the run goes on from a checkpoint."""
         super().on_fit_start()
-        log.info("%s, %s: blocks of %d pairs", self.options.architecture, self.options.loss, self.block_pairs)
+        how, dtype = self.options, str(self.network.inputs.dtype).removeprefix("torch.")
+        log.info("%s, %s: blocks of %d pairs, in %s", how.architecture, how.loss, self.block_pairs, dtype)
         if self.start_from is not None and not self.trainer.global_step:
             self._start(Path(self.start_from))
 

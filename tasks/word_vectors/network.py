@@ -83,12 +83,14 @@ class WordVectorNetwork(nn.Module):
     def score(self, block: Block, rate: float = 0.0) -> tuple[Tensor, Tensor]:
         """The losses of a block's pairs, and which there are, ``[G, C]`` (CBOW: ``[G, 1]``).
 
-        With a ``rate`` above 0 the vectors then take a step down the sum of these losses.
+        With a ``rate`` above 0 the vectors then take a step down the sum of these losses. All of it is in the vectors'
+        own type, under autocast too: the products are small, and the steps too fine for 16 bits.
         """
-        done = read(self.inputs, self.outputs, block, self.options.architecture, self.options.cbow_mean)
-        losses, gradient = pair_losses(done.scores, block, self.options.loss)
-        if rate:
-            learn(self.inputs, self.outputs, block, done, gradient, rate)
+        with torch.autocast(self.inputs.device.type, enabled=False):
+            done = read(self.inputs, self.outputs, block, self.options.architecture, self.options.cbow_mean)
+            losses, gradient = pair_losses(done.scores, block, self.options.loss)
+            if rate:
+                learn(self.inputs, self.outputs, block, done, gradient, rate)
         return losses.masked_fill(~done.there, 0), done.there
 
     def forward(self, pairs: Pairs, rows: int, size: int = 4096) -> tuple[Tensor, Tensor]:

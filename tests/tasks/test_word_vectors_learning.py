@@ -255,3 +255,19 @@ def test_what_cannot_be_learned_is_said(tmp_path: Path) -> None:
         fitted(WordVectorData(source, val_fraction=0), WordVectors(4, start_from=str(tmp_path / "a.txt")))
     with pytest.raises(ConfigError, match="there are no vectors yet"):
         _ = WordVectors().table
+
+
+def test_vectors_are_learned_in_their_own_type_under_autocast(tmp_path: Path) -> None:
+    found = []
+    for precision in ("32-true", "bf16-mixed"):
+        torch.manual_seed(0)
+        model, data = WordVectors(size=8), WordVectorData(batch_size=4)
+        trainer = pl.Trainer(
+            default_root_dir=tmp_path, accelerator="cpu", precision=precision, max_epochs=1, limit_train_batches=2,
+            limit_val_batches=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False, use_distributed_sampler=False,
+        )  # fmt: skip
+        torch.manual_seed(1)
+        trainer.fit(model, data)
+        found.append(model.network.inputs.detach())
+    assert found[0].dtype == torch.float32 and torch.equal(*found)
