@@ -264,8 +264,6 @@ def fit(folder: Path, model: Any, data: Any, precision: Any, optimizer: Any = No
 def test_every_task_is_tested_here() -> None:
     ours = [name for name, point in available().items() if point.value.startswith("tasks.")]
     assert sorted([*TASKS, *WITHOUT_LAYERS]) == ours
-        name for name, point in available().items() if point.value.startswith("tasks.")
-    ]
 
 
 @pytest.mark.parametrize("name", TASKS)
