@@ -101,7 +101,7 @@ class Read(NamedTuple):
 
     Attributes:
         hidden: ``[G, C, D]`` (skip-gram: the vector of each context word) or ``[G, 1, D]`` (CBOW: of all of them).
-        shares: ``[G, C]``, of each context word; 0 where there is none.
+        shares: ``[G, C]``, what each context word takes of the step of ``hidden``; 0 where there is none.
         there: bool ``[G, C]`` or ``[G, 1]``, which pairs there are.
         outputs: ``[G, M, D]``.
         scores: ``[G, C, M]`` or ``[G, 1, M]``.
@@ -114,8 +114,14 @@ class Read(NamedTuple):
     scores: Tensor
 
 
-def read(inputs: Tensor, outputs: Tensor, block: Block, architecture: Architecture, mean: bool = True) -> Read:
-    """The scores of a block.
+def read(
+    inputs: Tensor, outputs: Tensor, block: Block, architecture: Architecture, mean: bool = True, exact: bool = True
+) -> Read:
+    r"""The scores of a block.
+
+    CBOW's hidden vector is :math:`h = \frac{1}{C} \sum_c v_c` or the sum, so that the exact gradient by a word around
+    is that by ``h``, over ``C`` or whole. Word2vec's and gensim's programs have it the other way round (İrsoy et al.
+    2021, arXiv 2012.15332, section 2): of the mean every word takes the whole step, of the sum a part.
 
     Args:
         inputs: ``[V, D]``, the word vectors.
@@ -123,16 +129,17 @@ def read(inputs: Tensor, outputs: Tensor, block: Block, architecture: Architectu
         block: ``G`` centre words.
         architecture: ``skip_gram``: each context word for itself says the centre word; ``cbow``: all together.
         mean: whether CBOW takes the mean of the context words' vectors; else their sum.
+        exact: whether CBOW's steps are the gradient's; else those of word2vec's program.
     """
     groups, around = block.contexts.shape
     there = block.contexts >= 0
     rows = inputs.index_select(0, block.contexts.clamp(min=0).view(-1)).view(groups, around, -1)
     chosen = outputs.index_select(0, block.outputs.reshape(-1)).view(groups, block.outputs.shape[1], -1)
-    shares = there.to(rows.dtype)
+    whole = shares = there.to(rows.dtype)
     if architecture == "cbow":
-        if mean:
-            shares = shares / shares.sum(1, keepdim=True).clamp(min=1)
-        rows, there = torch.bmm(shares.unsqueeze(1), rows), there.any(1, keepdim=True)
+        part = whole / whole.sum(1, keepdim=True).clamp(min=1)
+        rows = torch.bmm((part if mean else whole).unsqueeze(1), rows)
+        shares, there = part if mean == exact else whole, there.any(1, keepdim=True)
     return Read(rows, shares, there, chosen, torch.bmm(rows, chosen.transpose(1, 2)))
 
 

@@ -44,6 +44,8 @@ class WordVectors(SequenceModule):
         size: numbers of a vector.
         architecture: ``skip_gram``: each word near a centre word says it; ``cbow``: all of them together.
         cbow_mean: whether CBOW takes the mean of the words around; else their sum.
+        cbow_exact: whether CBOW's steps are those of the gradient, which wants a higher rate; else word2vec's and
+            gensim's, see :func:`.functional.read`.
         loss: ``negative_sampling``, ``nce``, ``hierarchical`` softmax, or ``sampled_softmax``; see
             :func:`.functional.pair_losses`.
         learning_rate: of the first step.
@@ -74,6 +76,7 @@ class WordVectors(SequenceModule):
         size: int = 100,
         architecture: Architecture = "skip_gram",
         cbow_mean: bool = True,
+        cbow_exact: bool = False,
         loss: Loss = "negative_sampling",
         learning_rate: float = 0.05,
         min_learning_rate: float = 1e-4,
@@ -93,7 +96,7 @@ class WordVectors(SequenceModule):
         require(falls, f"model.learning_rate {learning_rate} must be above 0 and not below {min_learning_rate}")
         self.save_hyperparameters()
         self.automatic_optimization = False
-        self.options = NetworkOptions(size, architecture, loss, cbow_mean)
+        self.options = NetworkOptions(size, architecture, loss, cbow_mean, cbow_exact)
         self.rates = learning_rate, min_learning_rate
         self.block_pairs = block_pairs or BLOCK.get(loss, OTHERS)
         self.start_from, self.neighbors, self.shown = start_from, neighbors, shown

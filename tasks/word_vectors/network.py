@@ -21,6 +21,7 @@ class NetworkOptions:
     architecture: Architecture = "skip_gram"
     loss: Loss = "negative_sampling"
     cbow_mean: bool = True
+    cbow_exact: bool = False
 
 
 class WordVectorNetwork(nn.Module):
@@ -87,8 +88,9 @@ class WordVectorNetwork(nn.Module):
         own type, under autocast too: the products are small, and the steps too fine for 16 bits.
         """
         with torch.autocast(self.inputs.device.type, enabled=False):
-            done = read(self.inputs, self.outputs, block, self.options.architecture, self.options.cbow_mean)
-            losses, gradient = pair_losses(done.scores, block, self.options.loss)
+            o = self.options
+            done = read(self.inputs, self.outputs, block, o.architecture, o.cbow_mean, o.cbow_exact)
+            losses, gradient = pair_losses(done.scores, block, o.loss)
             if rate:
                 learn(self.inputs, self.outputs, block, done, gradient, rate)
         return losses.masked_fill(~done.there, 0), done.there

@@ -18,7 +18,7 @@ from lightning_rnn.data import TextLines
 from lightning_rnn.errors import ConfigError, DataError
 from lightning_rnn.training.resume import StepSeed
 from tasks.word_vectors import WordVectorData, WordVectors
-from tasks.word_vectors.functional import Loss
+from tasks.word_vectors.functional import Block, Loss
 from tasks.word_vectors.huffman import huffman_tree
 from tasks.word_vectors.network import NetworkOptions, WordVectorNetwork
 from tasks.word_vectors.pairs import Pairs
@@ -84,7 +84,7 @@ def by_hand(network: WordVectorNetwork, pairs: Pairs) -> list[Tensor]:
 @pytest.mark.parametrize(("architecture", "mean"), [("skip_gram", True), ("cbow", True), ("cbow", False)])
 def test_a_step_goes_down_the_gradient_of_the_equations(loss: Loss, architecture: Any, mean: bool) -> None:
     torch.manual_seed(0)
-    network = WordVectorNetwork(COUNTS, NetworkOptions(6, architecture, loss, mean)).double()
+    network = WordVectorNetwork(COUNTS, NetworkOptions(6, architecture, loss, mean, cbow_exact=True)).double()
     torch.nn.init.normal_(network.outputs)
     torch.nn.init.normal_(network.inputs)
     pairs = some_pairs()
@@ -271,3 +271,20 @@ def test_vectors_are_learned_in_their_own_type_under_autocast(tmp_path: Path) ->
         trainer.fit(model, data)
         found.append(model.network.inputs.detach())
     assert found[0].dtype == torch.float32 and torch.equal(*found)
+
+
+@pytest.mark.parametrize(("mean", "times"), [(True, 3.0), (False, 1 / 3)])
+def test_cbow_steps_as_word2vec_does(mean: bool, times: float) -> None:
+    """Of the mean each of three words takes the whole step, of the sum a third: the gradient has it the other way."""
+    labels = torch.tensor([[1.0, 0]])
+    block = Block(torch.tensor([[0, 2, -1, 3]]), torch.tensor([[1, 4]]), labels, torch.ones(1, 2, dtype=torch.bool))
+    changes = []
+    for exact in (True, False):
+        torch.manual_seed(0)
+        network = WordVectorNetwork([5] * 6, NetworkOptions(4, "cbow", cbow_mean=mean, cbow_exact=exact))
+        torch.nn.init.normal_(network.outputs)
+        before = network.inputs.detach().clone()
+        network.score(block, 0.1)
+        changes.append(network.inputs.detach() - before)
+    torch.testing.assert_close(changes[1], times * changes[0])
+    assert changes[0][[0, 2, 3]].abs().min() > 0 and not changes[0][[1, 4, 5]].any()
