@@ -116,6 +116,25 @@ class Embedding(Configurable, nn.Embedding):
         return ids != 0 if self.mask_zero else None
 
 
+def small_embedding(size: int, width: int, padding_idx: int = 0) -> nn.Embedding:
+    """Vectors that start small, so that as an output layer they give small logits; padding's is zero and stays so.
+
+    Args:
+        size: words, ``V``.
+        width: features of a word, ``D``; the deviation is ``D ** -0.5``.
+        padding_idx: the id of padding.
+
+    Example:
+        >>> small_embedding(10, 4).weight[0].tolist()
+        [0.0, 0.0, 0.0, 0.0]
+    """
+    made = nn.Embedding(size, width, padding_idx=padding_idx)
+    nn.init.normal_(made.weight, std=width**-0.5)
+    with torch.no_grad():
+        made.weight[padding_idx].zero_()
+    return made
+
+
 def drop_words(vectors: Tensor, ids: Tensor, size: int, share: float) -> Tensor:
     r"""Drop a share of the words of a vocabulary, wherever they stand in the batch.
 

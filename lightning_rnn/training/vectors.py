@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def start_embedding(embedding: nn.Embedding, path: str, words: Sequence[str], size: str = "embedding_size") -> None:
-    r"""Give an embedding the vectors that a file has for its words; how many it has is logged.
+    r"""Give an embedding the vectors that a file has for its words; how many it has is logged. Padding's is zero.
 
     Args:
         embedding: of ``V`` words, ``D`` features each; changed in place.
@@ -42,3 +42,5 @@ def start_embedding(embedding: nn.Embedding, path: str, words: Sequence[str], si
     log.info("embedding: %d of %d tokens found in %s", int(found.sum()), len(found), path)
     with torch.no_grad():
         embedding.weight.copy_(table)
+        if embedding.padding_idx is not None:
+            embedding.weight[embedding.padding_idx].zero_()

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from lightning_rnn.data.tokenizer import BOS, PAD
+from lightning_rnn.data.tokenizer import BOS
 from lightning_rnn.errors import require
 from lightning_rnn.layers.conditioned_cells import SCLSTMCell, SCLSTMState, reading_loss
+from lightning_rnn.layers.embedding import small_embedding
 from lightning_rnn.layers.initializers import Initializer
 from lightning_rnn.layers.options import TimeOptions
 from lightning_rnn.layers.rnn import RNN
@@ -89,7 +90,7 @@ class GeneratorNetwork(nn.Module):
         self.entry, self.strokes = o.condition, spec.kind == "strokes"
         self.encoder = build_encoder(o.encoder, spec, o.encoder_size, o.image_channels)
         size: int = self.encoder.output_size  # type: ignore[assignment]  # every encoder has one
-        self.embedding = None if self.strokes else embedding(len(spec.vocabulary), o.embedding_size)
+        self.embedding = None if self.strokes else small_embedding(len(spec.vocabulary), o.embedding_size)
         self.embedding_dropout, self.dropout = nn.Dropout(o.embedding_dropout), nn.Dropout(o.dropout)
         width = (STROKE if self.strokes else o.embedding_size) + (size if o.condition != "state" else 0)
         self.reads, self.eta, self.xi = o.cell == "sc_lstm", o.eta, o.xi
@@ -225,12 +226,3 @@ def shifted(targets: Tensor) -> Tensor:
         start = start.zero_()
         start[..., 2] = 1
     return torch.cat([start, targets[:, :-1]], 1)
-
-
-def embedding(size: int, width: int) -> nn.Embedding:
-    """Vectors of tokens; padding's is zero and stays so."""
-    made = nn.Embedding(size, width, padding_idx=PAD)
-    nn.init.normal_(made.weight, std=width**-0.5)
-    with torch.no_grad():
-        made.weight[PAD].zero_()
-    return made

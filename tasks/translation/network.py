@@ -8,9 +8,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from lightning_rnn.data.tokenizer import BOS, PAD
+from lightning_rnn.data.tokenizer import BOS
 from lightning_rnn.errors import ConfigError
 from lightning_rnn.layers import RecurrentLayer
+from lightning_rnn.layers.embedding import small_embedding
 from lightning_rnn.layers.engines import Engine
 from lightning_rnn.layers.initializers import Initializer
 from lightning_rnn.layers.table import CellName
@@ -99,9 +100,9 @@ class TranslationNetwork(nn.Module):
             )
         if (o.decoder, o.bridge) == ("none", "zero"):
             raise ConfigError("model.decoder none knows the source by the bridge alone: model.bridge must not be zero")
-        self.target_embedding = embedding(target_size, width)
+        self.target_embedding = small_embedding(target_size, width)
         shared = o.tying in ("embeddings", "all")
-        self.source_embedding = self.target_embedding if shared else embedding(source_size, width)
+        self.source_embedding = self.target_embedding if shared else small_embedding(source_size, width)
         self.embedding_dropout = nn.Dropout(o.embedding_dropout)
         self.encoder = Encoder(
             o.cell, width, o.hidden_size, o.encoder_layers, o.bidirectional, o.layer_dropout, o.initializer
@@ -125,8 +126,6 @@ class TranslationNetwork(nn.Module):
         for vectors, tokenizer, path in sides:
             if path is not None:
                 start_embedding(vectors, path, tokenizer.pieces)
-                with torch.no_grad():
-                    vectors.weight[PAD].zero_()
 
     def encode(self, source: Tensor, lengths: Tensor) -> Encoded:
         """The source, read.
@@ -188,12 +187,3 @@ def shifted(targets: Tensor) -> Tensor:
         [[2, 7, 8]]
     """
     return torch.cat([targets.new_full((len(targets), 1), BOS), targets[:, :-1]], 1)
-
-
-def embedding(size: int, width: int) -> nn.Embedding:
-    """Vectors that start small, so that as an output layer they give small logits; padding's is zero and stays so."""
-    made = nn.Embedding(size, width, padding_idx=PAD)
-    nn.init.normal_(made.weight, std=width**-0.5)
-    with torch.no_grad():
-        made.weight[PAD].zero_()
-    return made

@@ -23,7 +23,7 @@ from lightning_rnn.types import SequenceBatch
 from .augmentation import Augmentation, augment
 from .cache import Cache, FeatureCache
 from .data import VideoData
-from .dataset import VideoDataset, pad_frames
+from .dataset import VideoDataset
 from .frame_networks import load_weights
 from .joints import Feature
 from .network import NetworkOptions, VideoNetwork
@@ -211,7 +211,7 @@ class VideoClassifier(SequenceModule):
                 model = VideoClassifier.load_from_checkpoint("runs/.../checkpoints/best.ckpt")
                 model.classify([frames])["prediction"]
         """
-        padded, lengths = pad_frames(Ragged.from_list(clips), torch.arange(len(clips)))
+        padded, lengths = Ragged.from_list(clips).pad(torch.arange(len(clips)), as_stored=True)
         batch = SequenceBatch(padded, lengths=lengths).to(self.device)
         self.eval()
         return self.to_rows(batch, self.step(batch))
