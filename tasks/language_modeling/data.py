@@ -62,8 +62,8 @@ class LanguageData(SequenceDataModule):
         >>> data = LanguageData(batch_size=8, chunk=20)
         >>> data.setup("fit")
         >>> batch = next(iter(data.train_dataloader()))
-        >>> batch.inputs.shape, bool((batch.inputs[:, 1:] == batch.targets["tokens"][:, :-1]).all())
-        (torch.Size([8, 20]), True)
+        >>> len(batch.inputs), bool((batch.inputs[:, 1:] == batch.targets["tokens"][:, :-1]).all())
+        (8, True)
     """
 
     spec_class = LanguageSpec
