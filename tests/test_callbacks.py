@@ -4,40 +4,26 @@ from __future__ import annotations
 
 import csv
 import json
-import logging
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import polars
 import pytest
-import pytorch_lightning as pl
 import torch
 from matplotlib.image import imread
 from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
-from pytorch_lightning.loggers.logger import Logger
-from pytorch_lightning.strategies import DDPStrategy
-from torch import nn
-from torch.nn.functional import cross_entropy
-from torchmetrics import MetricCollection
-from torchmetrics.classification import MulticlassAccuracy
+from waves import NAMES, Classifier, Waves, make_trainer, waves
 
-from lightning_rnn import GRU
-from lightning_rnn.data.dataset import SequenceDataset
-from lightning_rnn.data.module import DataSpec, SequenceDataModule, Split
-from lightning_rnn.data.ragged import Ragged
 from lightning_rnn.errors import ConfigError, DataError
 from lightning_rnn.training.classification_figures import ConfusionMatrix, WorstMistakes, to_probabilities
 from lightning_rnn.training.console import EpochLines, progress_bar
 from lightning_rnn.training.drawing import draw_confusion_matrix, draw_learning_curves
 from lightning_rnn.training.figures import LearningCurves
 from lightning_rnn.training.loggers import CSVLogger
-from lightning_rnn.training.module import Rows, SequenceModule, Stage, StepResult
-from lightning_rnn.training.predictions import PredictionWriter, to_columns
+from lightning_rnn.training.module import StepResult
+from lightning_rnn.training.predictions import PredictionWriter
 from lightning_rnn.types import SequenceBatch
 
 pytestmark = [  # Lightning's own warnings, about what is so on purpose
@@ -46,91 +32,6 @@ pytestmark = [  # Lightning's own warnings, about what is so on purpose
     pytest.mark.filterwarnings("ignore:It is recommended to use .*sync_dist=True"),
     pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),
 ]
-NAMES = ["falling", "level", "rising"]
-
-
-@dataclass(frozen=True)
-class WaveSpec(DataSpec):
-    class_names: list[str]
-
-
-class Net(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.gru, self.head = GRU(1, 8), nn.Linear(8, 3)
-
-    def forward(self, batch: SequenceBatch) -> torch.Tensor:
-        out: torch.Tensor = self.head(self.gru(batch.inputs, lengths=batch.lengths).last)
-        return out
-
-
-class Classifier(SequenceModule):
-    spec_class = WaveSpec
-
-    def __init__(self, lr: float = 0.01) -> None:
-        super().__init__()
-        self.save_hyperparameters()
-
-    def build(self, spec: DataSpec) -> nn.Module:
-        return Net()
-
-    def build_metrics(self, spec: DataSpec, stage: Stage) -> MetricCollection:
-        return MetricCollection({"accuracy": MulticlassAccuracy(3, average="micro")})
-
-    def step(self, batch: SequenceBatch) -> StepResult:
-        logits, targets = self.network(batch), cast(torch.Tensor, batch.targets)
-        return StepResult(cross_entropy(logits, targets), logits, targets, len(batch))
-
-    def to_rows(self, batch: SequenceBatch, result: StepResult) -> Rows:
-        said = [NAMES[i] for i in result.predictions.argmax(-1).tolist()]
-        assert batch.lengths is not None
-        return {"said": said, "length": batch.lengths, "p": result.predictions.softmax(-1)}
-
-
-def waves(n: int, seed: int) -> SequenceDataset:
-    """Noisy series of 3 to 12 steps that fall, stay or rise; row ``i`` is called ``w<i>``."""
-    generator = torch.Generator().manual_seed(seed)
-    targets = torch.randint(3, (n,), generator=generator)
-    lengths = torch.randint(3, 13, (n,), generator=generator)
-    rows = [
-        (torch.linspace(-1, 1, int(t)) * (y - 1) + 0.7 * torch.randn(int(t), generator=generator)).unsqueeze(1)
-        for t, y in zip(lengths, targets, strict=True)
-    ]
-    return SequenceDataset(Ragged.from_list(rows), targets, [f"w{i}" for i in range(n)])
-
-
-class Waves(SequenceDataModule):
-    spec_class = WaveSpec
-
-    def __init__(self, batch_size: int = 8) -> None:
-        super().__init__(batch_size, eval_batch_size=4)
-
-    def load(self, stage: str) -> Mapping[Split, SequenceDataset]:
-        self.spec = WaveSpec(NAMES)
-        return {"train": waves(60, 0), "val": waves(31, 1), "test": waves(33, 2), "predict": waves(33, 2)}
-
-
-def make_trainer(
-    folder: Path, callbacks: list[pl.Callback], logger: list[Logger] | None = None, **options: Any
-) -> pl.Trainer:
-    settings: dict[str, Any] = {
-        "max_epochs": 2,
-        "enable_model_summary": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "accelerator": "cpu",
-        "devices": 1,
-        "use_distributed_sampler": False,
-        "log_every_n_steps": 4,
-    }
-    return pl.Trainer(default_root_dir=folder, callbacks=callbacks, logger=logger or False, **{**settings, **options})
-
-
-def two_processes() -> dict[str, Any]:
-    strategy = DDPStrategy(
-        start_method="fork", process_group_backend="gloo", timeout=timedelta(seconds=60), find_unused_parameters=False
-    )
-    return {"strategy": strategy, "devices": 2}
 
 
 @pytest.fixture(scope="module")
@@ -357,85 +258,6 @@ def test_predictions_are_in_the_order_of_the_source(run: Path) -> None:
     best = frame.select("p_0", "p_1", "p_2").to_numpy().argmax(1)
     assert frame["said"].to_list() == [NAMES[i] for i in best]
     assert polars.read_csv(run / "predictions.csv")["id"].to_list() == frame["id"].to_list()
-
-
-def test_two_processes_leave_what_one_leaves(tmp_path: Path) -> None:
-    seen: list[Path] = []
-    for name, options in {"one": {}, "two": two_processes()}.items():
-        folder = tmp_path / name
-        seen.append(folder)
-        torch.manual_seed(0)
-        module, data = Classifier(), Waves()
-        callbacks = [PredictionWriter(), ConfusionMatrix(), WorstMistakes(), LearningCurves()]
-        trainer = make_trainer(folder, callbacks, [CSVLogger(folder)], max_epochs=0, **options)
-        trainer.test(module, data, verbose=False)
-        trainer.predict(module, data, return_predictions=False)
-    one, two = (polars.read_parquet(folder / "predictions.parquet") for folder in seen)
-    assert len(one) == 33
-    assert one.columns == two.columns
-    assert one["id"].equals(two["id"])
-    assert one.select("p_0").to_numpy() == pytest.approx(two.select("p_0").to_numpy(), abs=1e-6)
-    assert float(read(seen[0])[0]["test_loss"]) == pytest.approx(float(read(seen[1])[0]["test_loss"]), abs=1e-6)
-    pictures = [imread(folder / "figures" / "confusion_matrix_test.png") for folder in seen]
-    assert pictures[0].shape == pictures[1].shape
-    assert (pictures[0] == pictures[1]).all()
-    assert (seen[1] / "figures" / "worst_mistakes_test.png").exists()
-
-
-def spoil(writer: PredictionWriter, change: Callable[[SequenceBatch], None]) -> PredictionWriter:
-    """A writer that gets batches with other row numbers."""
-    take = writer.on_predict_batch_end
-
-    def on_predict_batch_end(trainer: Any, module: Any, outputs: Any, batch: SequenceBatch, index: int) -> None:
-        change(batch)
-        take(trainer, module, outputs, batch, index)
-
-    writer.on_predict_batch_end = on_predict_batch_end  # type: ignore[assignment,method-assign]
-    return writer
-
-
-def drop_last_row(batch: SequenceBatch) -> None:
-    assert batch.ids is not None
-    batch.ids = torch.where(batch.ids == 32, 31, batch.ids)
-
-
-def test_a_row_that_comes_twice_is_an_error(tmp_path: Path) -> None:
-    trainer = make_trainer(tmp_path, [spoil(PredictionWriter(), drop_last_row)])
-    with pytest.raises(DataError, match=r"row 31 .* more than once"):
-        trainer.predict(Classifier(), Waves(), return_predictions=False)
-    assert not list(tmp_path.glob("predictions*"))
-
-
-def test_a_missing_row_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = Waves()
-    data.setup("predict")
-    short = data.predict_dataloader()
-    monkeypatch.setattr(short.batch_sampler, "start", 1)
-    monkeypatch.setattr(data, "predict_dataloader", lambda: short)
-    with pytest.raises(DataError, match="of the source's 33 rows"):
-        make_trainer(tmp_path, [PredictionWriter()]).predict(Classifier(), data, return_predictions=False)
-
-
-def test_a_limit_leaves_rows_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    trainer = make_trainer(tmp_path, [PredictionWriter()], limit_predict_batches=1)
-    with caplog.at_level(logging.INFO, "lightning_rnn.training.predictions"):
-        trainer.predict(Classifier(), Waves(), return_predictions=False)
-    assert 0 < len(polars.read_csv(tmp_path / "predictions.csv")) < 33
-    assert "predictions.parquet" in caplog.text
-    assert "predictions.csv" in caplog.text
-
-
-def test_an_unwritable_folder_is_one_sentence(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    trainer = make_trainer(tmp_path / "file" / "run", [PredictionWriter()])
-    with pytest.raises(DataError, match=r"cannot write .*predictions\.parquet"):
-        trainer.predict(Classifier(), Waves(), return_predictions=False)
-
-
-def test_columns_are_of_one_or_two_axes() -> None:
-    assert list(to_columns({"x": torch.ones(2, dtype=torch.bfloat16)})["x"]) == [1.0, 1.0]
-    with pytest.raises(ConfigError, match=r"\(2, 3, 4\)"):
-        to_columns({"x": torch.zeros(2, 3, 4)})
 
 
 # Console

@@ -4,117 +4,31 @@ from __future__ import annotations
 
 import email.utils
 import hashlib
-import http.server
 import logging
 import os
-import random
 import re
 import resource
-import signal
-import socket
-import struct
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from mirror import CONTENT, OLD, OTHER, Act, Server, etag, serving
 
-from lightning_rnn.data import answers, download, progress, transfer
-from lightning_rnn.data.disk import checksum_of, locked
+from lightning_rnn.data import answers, progress, transfer
+from lightning_rnn.data.disk import checksum_of
 from lightning_rnn.data.download import fetch
 from lightning_rnn.errors import ConfigError, DataError
 
-CONTENT = random.Random(0).randbytes(300_000)
-OTHER = random.Random(1).randbytes(300_000)
 MD5 = "md5:" + hashlib.md5(CONTENT).hexdigest()
 SHA256 = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
-OLD = email.utils.formatdate(0, usegmt=True)
-
-
-def etag(content: bytes) -> str:
-    return f'"{hashlib.sha1(content).hexdigest()}"'
-
-
-@dataclass
-class Act:
-    """What the server does with one request."""
-
-    code: int | None = None  # an error instead of the file
-    headers: dict[str, str | None] = field(default_factory=dict)  # on top of the usual ones; None leaves one out
-    after: int | None = None  # bytes of the body, and then:
-    then: str = "close"  # or stall, reset
-    ranges: bool = True
-    content: bytes | None = None
-
-
-class Server(http.server.ThreadingHTTPServer):
-    """Plays ``plan``, one act for each request, and is honest after its end."""
-
-    daemon_threads = True
-    block_on_close = False
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.content, self.plan = CONTENT, list[Act]()
-        self.asked: list[tuple[str, str | None, str | None]] = []  # path, Range, If-Range
-        self.released = threading.Event()
-        self.url = f"http://127.0.0.1:{self.server_port}"
-
-    @property
-    def starts(self) -> list[int]:
-        """From which byte each request wanted the file."""
-        return [int(re.findall(r"\d+", asked or "0")[0]) for _, asked, _ in self.asked]
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    server: Server
-
-    def do_GET(self) -> None:
-        asked, condition = self.headers["Range"], self.headers["If-Range"]
-        self.server.asked.append((self.path, asked, condition))
-        act = self.server.plan.pop(0) if self.server.plan else Act()
-        content = self.server.content if act.content is None else act.content
-        start = int(asked[6:-1]) if asked and act.ranges and condition in (etag(content), OLD) else 0
-        usual: dict[str, str | None] = {"ETag": etag(content)}
-        if act.code is not None:
-            code, body = act.code, b"sorry"
-        elif start >= len(content):
-            code, body = 416, b""
-        else:
-            code, body = 206 if start else 200, content[start:]
-            usual["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}" if start else None
-        self.send_response(code)
-        for key, value in (usual | {"Content-Length": str(len(body))} | act.headers).items():
-            if value is not None:
-                self.send_header(key, value)
-        self.end_headers()
-        self.wfile.write(body[: act.after])
-        if act.then == "stall":
-            self.server.released.wait(10)
-        elif act.then == "reset":
-            time.sleep(0.05)  # a reset drops what the other side has not read yet
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.connection.close()
-            self.rfile.close()
-            self.wfile = open(os.devnull, "wb")  # noqa: SIM115
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with serving() as server:
         yield server
-        server.released.set()
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture(autouse=True)
@@ -142,13 +56,6 @@ def failure(folder: Path, *mirrors: str, checksum: str | None = MD5) -> str:
     assert message.startswith(f"could not download a.bin: put it into {folder} yourself, or give other mirrors; tried ")
     assert all(mirror in message for mirror in mirrors)
     return message
-
-
-def until(condition: Callable[[], bool]) -> None:
-    stop = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < stop
-        time.sleep(0.005)
 
 
 @pytest.mark.parametrize("checksum", [MD5, SHA256, None])
@@ -456,104 +363,6 @@ def test_a_full_disk_is_named_and_once_there_is_room_the_rest_comes(server: Serv
     assert names(folder) == ["a.bin.part", "a.bin.part.json"]
     assert fetch("a.bin", folder, [server.url], MD5).read_bytes() == CONTENT
     assert server.starts == [0, 100_000]
-
-
-def forked(work: Callable[[], object]) -> int:
-    """The id of a new process that does the work."""
-    child = os.fork()
-    if child == 0:
-        try:
-            work()
-            os._exit(0)
-        finally:
-            os._exit(1)
-    return child
-
-
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-@pytest.mark.parametrize("after", [0, 1, 123_456, 299_999])
-def test_a_killed_download_is_gone_on_with_by_the_next_process(
-    server: Server, folder: Path, after: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(answers, "TIMEOUT", 10)
-    server.plan = [Act(after=after, then="stall")]
-    child = forked(lambda: fetch("a.bin", folder, [server.url], MD5))
-    part = folder / "a.bin.part"
-    until(lambda: part.exists() and part.stat().st_size == after)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    assert names(folder) == ["a.bin.lock", "a.bin.part", "a.bin.part.json"]
-    assert fetch("a.bin", folder, [server.url], MD5).read_bytes() == CONTENT
-    assert names(folder) == ["a.bin"]
-    assert server.starts == [0, after]
-
-
-def test_a_download_stopped_after_its_last_byte_is_only_checked(
-    server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def stop(*paths: Path) -> None:
-        raise KeyboardInterrupt
-
-    for content, starts in ((CONTENT, [0]), (OTHER, [0, 0])):
-        server.content, server.asked = content, []
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(download, "replace", stop)
-            fetch("a.bin", folder, [server.url])
-        assert names(folder) == ["a.bin.part", "a.bin.part.json"]
-        server.content = CONTENT
-        assert fetch("a.bin", folder, [server.url], MD5).read_bytes() == CONTENT
-        assert server.starts == starts
-        (folder / "a.bin").unlink()
-
-
-def test_a_record_that_was_not_written_to_its_end_is_not_trusted(server: Server, folder: Path) -> None:
-    folder.mkdir(parents=True)
-    (folder / "a.bin.part").write_bytes(CONTENT[:1000])
-    for record in ("", "{", "[]", '{"url": 1}'):
-        (folder / "a.bin.part.json").write_text(record)
-        assert fetch("a.bin", folder, [server.url], MD5).read_bytes() == CONTENT
-        (folder / "a.bin").rename(folder / "a.bin.part")
-    assert server.starts == [0] * 4
-
-
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_of_several_processes_one_downloads_and_all_find_the_file(
-    server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(answers, "TIMEOUT", 10)
-    server.plan = [Act(after=1000, then="stall")]
-    children = [forked(lambda: fetch("a.bin", folder, [server.url], MD5)) for _ in range(3)]
-    until(lambda: (folder / "a.bin.part").exists() and (folder / "a.bin.part").stat().st_size == 1000)
-    time.sleep(0.1)
-    assert len(server.asked) == 1
-    server.released.set()
-    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
-    assert server.starts == [0, 1000]
-    assert names(folder) == ["a.bin"]
-
-
-def test_many_threads_all_get_the_whole_file(server: Server, folder: Path) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        paths = list(pool.map(lambda _: fetch("a.bin", folder, [server.url], MD5), range(16)))
-    assert {path.read_bytes() for path in paths} == {CONTENT}
-    assert len(server.asked) == 1
-    assert names(folder) == ["a.bin"]
-
-
-def test_a_lock_that_is_removed_at_its_end_lets_one_in_at_a_time(tmp_path: Path) -> None:
-    inside = list[int]()
-
-    def enter(number: int) -> int:
-        with locked(tmp_path / "a"):
-            inside.append(number)
-            time.sleep(0.002)
-            found = [*inside]
-            inside.remove(number)
-        return len(found)
-
-    with ThreadPoolExecutor(8) as pool:
-        assert set(pool.map(enter, range(100))) == {1}
-    assert names(tmp_path) == []
 
 
 def test_off_a_terminal_progress_is_a_line_now_and_then(

@@ -4,199 +4,29 @@ from __future__ import annotations
 
 import importlib
 import itertools
-import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from beams import Memory, Toy, assert_same, plain_beam, search, searches
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lightning_rnn.errors import ConfigError
 from lightning_rnn.seq2seq.beam import beam_search
 from lightning_rnn.seq2seq.beam_options import BeamOptions
 from lightning_rnn.seq2seq.ensemble import EnsembleStep
 from lightning_rnn.seq2seq.generate import generate
-from lightning_rnn.seq2seq.hypotheses import Hypothesis, near_ties
+from lightning_rnn.seq2seq.hypotheses import near_ties
 from lightning_rnn.seq2seq.penalties import coverage_penalty, length_penalty
-from lightning_rnn.seq2seq.request import Request, length_limits
+from lightning_rnn.seq2seq.request import Request
 from lightning_rnn.seq2seq.scoring import score
 from lightning_rnn.seq2seq.step import StepOutput
 
 BOS, EOS = 2, 3
-Found = list[list[Hypothesis]]
-
-
-class Memory(NamedTuple):
-    values: Tensor
-    mask: Tensor | None
-
-
-class Toy:
-    """A recurrent decoder with dot attention and random weights; its state is a nest."""
-
-    def __init__(self, vocab: int = 6, seed: int = 0, dtype: torch.dtype = torch.float64, sharp: float = 3.0) -> None:
-        draw = torch.Generator().manual_seed(seed)
-        size = 5
-
-        def weights(*shape: int) -> Tensor:
-            return torch.randn(shape, generator=draw, dtype=torch.float64).to(dtype)
-
-        self.dtype, self.size, self.sharp = dtype, size, sharp
-        self.embedding, self.u, self.c, self.out = weights(vocab, size), weights(size, size), weights(size, size), None
-        self.w = weights(2 * size, vocab)
-        self.calls: list[int] = []
-
-    def start(self, lengths: list[int], pad: int = 0, seed: int = 7) -> tuple[Any, Memory]:
-        """State and memory of sentences, each a function of its number and length; ``pad`` more positions."""
-        longest = max(lengths, default=0) + pad
-        values = torch.full((len(lengths), longest, self.size), 9.0, dtype=self.dtype)
-        for i, length in enumerate(lengths):
-            draw = torch.Generator().manual_seed(seed + i)
-            values[i, :length] = torch.randn(50, self.size, generator=draw, dtype=torch.float64)[:length].to(self.dtype)
-        mask = torch.arange(longest) < torch.tensor(lengths, dtype=torch.int64)[:, None]
-        h = values[:, :1].sum(1) if longest else values.sum(1)
-        return (h.clone(), {"read": torch.zeros(len(lengths), dtype=torch.int64)}), Memory(values, mask)
-
-    def __call__(self, tokens: Tensor, state: Any, constants: Memory) -> StepOutput:
-        self.calls.append(tokens.shape[0])
-        h, counts = state
-        values = constants.values
-        h = torch.tanh(self.embedding[tokens] + h @ self.u / 2)
-        query = h.view(values.shape[0], -1, self.size)
-        scores = query @ values.transpose(1, 2)
-        weights = scores.masked_fill(~constants.mask[:, None], float("-inf")).softmax(-1)  # type: ignore[index]
-        context = (weights @ values).reshape(h.shape)
-        logits = torch.cat([h, context @ self.c / 3], 1) @ self.w * (self.sharp / 3)
-        state = (h, {"read": counts["read"] + 1})
-        return StepOutput(logits.log_softmax(1), state, weights.reshape(h.shape[0], -1))
-
-
-class Chain:
-    """The next word depends on the last alone."""
-
-    def __init__(self, log_probs: Tensor) -> None:
-        self.log_probs = log_probs
-
-    def __call__(self, tokens: Tensor, state: Any, constants: Any) -> StepOutput:
-        return StepOutput(self.log_probs[tokens], state)
-
-
-def chain(probabilities: Tensor) -> tuple[Chain, Tensor]:
-    return Chain(probabilities.double().log()), torch.zeros(1, 1)
-
-
-@dataclass
-class Trail:
-    """A hypothesis of the reference search."""
-
-    tokens: list[int]
-    total: float
-    log_prob: float
-    state: Any
-    coverage: np.ndarray
-    alignment: list[np.ndarray]
-
-
-def one_score(path: Trail, options: BeamOptions) -> float:
-    n = len(path.tokens)
-    lp = {"none": 1.0, "average": float(max(n, 1)), "wu": ((5 + n) / 6) ** options.alpha}[options.length_penalty]
-    cover = 0.0 if not options.coverage_beta or not n else float(np.log(np.clip(path.coverage, 1e-37, 1)).sum())
-    return float(path.total / lp + options.coverage_beta * cover)
-
-
-def allowed_words(path: Trail, log_probs: np.ndarray, request: Request, prefix: list[int]) -> dict[int, float]:
-    """What a word adds to the total, for those that are allowed."""
-    time, n = len(path.tokens), request.no_repeat_ngram
-    if time < len(prefix):
-        return {prefix[time]: float(log_probs[prefix[time]])}
-    words = {w: float(v) * (request.repetition_penalty if w in path.tokens else 1) for w, v in enumerate(log_probs)}
-    if time < int(request.min_length):
-        del words[request.eos]
-    if n:
-        grams = {tuple(path.tokens[i : i + n]) for i in range(time - n + 1)}
-        end = tuple(path.tokens[time - n + 1 :]) if n > 1 else ()
-        words = {w: v for w, v in words.items() if (*end, w) not in grams}
-    return words
-
-
-def plain_beam(
-    step: Any, state: Any, memory: Any, options: BeamOptions, request: Request, prefix: list[int] | None = None
-) -> list[tuple[Trail, bool, float]]:
-    """Beam search of one sentence with lists and loops, as :func:`beam_search` states it, to the maximum length."""
-    source = memory.values.shape[1] if isinstance(memory, Memory) else 0
-    beams = [Trail([], 0.0, 0.0, state, np.zeros(source), [])]
-    ended: list[Trail] = []
-    stopped: list[Trail] = beams if int(request.max_length) == 0 else []
-    for time in range(int(request.max_length)):
-        found = []
-        for number, beam in enumerate(beams):
-            out = step(torch.tensor([beam.tokens[-1] if beam.tokens else request.bos]), beam.state, memory)
-            weights = np.zeros(source) if out.alignment is None else out.alignment[0].numpy()
-            log_probs = out.log_probs[0].double().numpy()
-            for word, added in allowed_words(beam, log_probs, request, prefix or []).items():
-                if added == -math.inf:
-                    continue
-                longer = Trail(
-                    [*beam.tokens, word],
-                    beam.total + added,
-                    beam.log_prob + float(log_probs[word]),
-                    out.state,
-                    beam.coverage + weights,
-                    [*beam.alignment, weights],
-                )
-                found.append(((-longer.total, number, word), longer))
-        found.sort(key=lambda pair: pair[0])
-        paths = [path for _, path in found]
-        ended += [path for path in paths[: options.beam_size] if path.tokens[-1] == request.eos]
-        if not paths:
-            stopped = beams
-            break
-        beams = [path for path in paths if path.tokens[-1] != request.eos][: options.beam_size]
-        if options.stop == "count" and len(ended) >= options.beam_size:
-            break
-        if time + 1 == int(request.max_length):
-            stopped = beams
-        if not beams:
-            break
-    pairs = [(path, True, one_score(path, options)) for path in ended]
-    pairs += [(path, False, one_score(path, options)) for path in stopped]
-    return sorted(pairs, key=lambda pair: (not pair[1], -pair[2]))[: options.n_best]
-
-
-def assert_same(found: list[Hypothesis], wanted: list[tuple[Trail, bool, float]], tolerance: float = 1e-9) -> None:
-    assert [(one.tokens.tolist(), one.finished) for one in found] == [(p.tokens, done) for p, done, _ in wanted]
-    for one, (path, _, value) in zip(found, wanted, strict=True):
-        assert one.score == pytest.approx(value, abs=tolerance)
-        assert one.log_prob == pytest.approx(path.log_prob, abs=tolerance)
-        if one.alignment is not None:
-            np.testing.assert_allclose(one.alignment, np.reshape(path.alignment, one.alignment.shape), atol=tolerance)
-
-
-@st.composite
-def searches(draw: st.DrawFn) -> tuple[Toy, int, BeamOptions, Request, list[int]]:
-    vocab, beam = draw(st.integers(4, 8)), draw(st.integers(1, 5))
-    toy = Toy(vocab, seed=draw(st.integers(0, 10**6)), sharp=draw(st.sampled_from([0.5, 2.0, 6.0])))
-    options = BeamOptions(
-        beam_size=beam,
-        n_best=draw(st.integers(1, beam)),
-        length_penalty=draw(st.sampled_from(["none", "wu", "average"])),
-        alpha=draw(st.sampled_from([0.0, 0.6, 1.5])),
-        coverage_beta=draw(st.sampled_from([0.0, 0.2, 2.0])),
-        stop=draw(st.sampled_from(["exact", "count"])),
-    )
-    words = st.integers(0, vocab - 1).filter(lambda word: word != EOS)
-    request = Request(
-        max_length=draw(st.integers(0, 7)),
-        min_length=draw(st.integers(0, 4)),
-        no_repeat_ngram=draw(st.integers(0, 3)),
-        repetition_penalty=draw(st.sampled_from([1.0, 1.3])),
-    )
-    return toy, draw(st.integers(1, 5)), options, request, draw(st.lists(words, max_size=3))
 
 
 @settings(max_examples=150, deadline=None)
@@ -298,17 +128,6 @@ def many(count: int = 60) -> tuple[Toy, list[int], BeamOptions]:
     return Toy(30, seed=1, dtype=torch.float32, sharp=4.0), lengths, BeamOptions(5, 3, coverage_beta=0.2)
 
 
-def search(toy: Toy, lengths: list[int], which: list[int], options: BeamOptions, pad: int = 0) -> Found:
-    """The search of some sentences, in this order."""
-    (h, counts), memory = toy.start(lengths, pad)
-    index = torch.tensor(which)
-    longest = max(lengths[i] for i in which) + pad  # a batch is as wide as its own longest
-    part = Memory(memory.values[index, :longest], memory.mask[index, :longest])  # type: ignore[index]
-    source = torch.tensor(lengths)[index]
-    request = Request(length_limits(source, 1.5, 5), 2, source_lengths=source, no_repeat_ngram=4)
-    return beam_search(toy, (h[index], {"read": counts["read"][index]}), part, options, request)
-
-
 @pytest.mark.parametrize(
     ("size", "order", "pad"),
     [(1, "given", 0), (1, "given", 5), (7, "shuffled", 0), (60, "shuffled", 0), (60, "given", 5)],
@@ -358,145 +177,6 @@ def test_scores_equal_rescoring_and_alignments_those_of_feeding_the_hypothesis(k
             assert one.score == pytest.approx(float(scored.totals[row] / lp + cp), abs=1e-5)
 
 
-def test_length_penalties_are_their_formulas() -> None:
-    n = np.arange(1, 30)
-    lengths = torch.from_numpy(n)
-    np.testing.assert_allclose(length_penalty("none", lengths, 0.7), np.ones(29))
-    np.testing.assert_allclose(length_penalty("average", lengths, 0.7), n)
-    np.testing.assert_allclose(length_penalty("wu", lengths, 0.7), (5 + n) ** 0.7 / (5 + 1) ** 0.7)
-
-
-def test_coverage_penalty_is_its_formula_over_real_positions() -> None:
-    weights = np.random.default_rng(0).dirichlet(np.ones(6), (3, 8))  # p_ij of 8 words over 6 positions
-    wanted = [0.4 * sum(math.log(min(sum(p[:, i]), 1.0)) for i in range(5)) for p in weights]
-    found = coverage_penalty(torch.from_numpy(weights.sum(1)), torch.arange(6) < 5, 0.4)
-    np.testing.assert_allclose(found, wanted)
-
-
-def test_exact_stop_finds_what_a_search_to_the_end_finds_and_stops_earlier() -> None:
-    steps = {"exact": 0, "next": 0, "count": 0}
-    for seed in range(12):
-        toy, request = Toy(6, seed=seed, sharp=5.0), Request(max_length=15)
-        state, memory = toy.start([4])
-        wanted = plain_beam(toy, state, memory, BeamOptions(4), request)
-        for stop in steps:
-            toy.calls.clear()
-            (found,) = beam_search(toy, state, memory, BeamOptions(4, stop=stop), request)  # type: ignore[arg-type]
-            steps[stop] += len(toy.calls)
-            assert found[0].score <= wanted[0][2] + 1e-9
-            if stop == "exact":
-                assert_same(found, wanted)
-    assert max(steps["next"], steps["count"]) < steps["exact"] < 12 * 15
-
-
-def test_stop_rules_differ_where_a_long_output_is_surer() -> None:
-    p = torch.zeros(7, 7)
-    p[2, 0], p[2, 1], p[0, 3] = 0.6, 0.4, 1.0  # log(0.6) / 2 after two words
-    p[[1, 4, 5, 6], [4, 5, 6, 3]] = 1.0  # log(0.4) / 5 after five; log(0.4) / 3 when the first is there
-    step, state = chain(p)
-    best = {}
-    for stop in ("exact", "next", "count"):
-        (found,) = beam_search(step, state, (), BeamOptions(2, stop=stop), Request(max_length=9))
-        best[stop] = found[0].tokens.tolist()
-    assert best == {"exact": [1, 4, 5, 6, 3], "next": [0, 3], "count": [1, 4, 5, 6, 3]}
-
-
-def test_equals_are_ordered_by_row_and_word() -> None:
-    step, state = chain(torch.full((7, 7), 1 / 7))
-    options, request = BeamOptions(4, 4, "none"), Request(max_length=3, min_length=2)
-    (found,) = beam_search(step, state, (), options, request)
-    assert_same(found, plain_beam(step, state, (), options, request))
-    assert [one.tokens.tolist() for one in found] == [[0, 0, 3], [0, 0, 0], [0, 0, 1], [0, 0, 2]]
-    assert found[0].margin == 0 and near_ties([found, []]) == [0]
-
-
-def test_margin_is_the_difference_that_decided() -> None:
-    p = torch.zeros(5, 5)
-    p[2] = torch.tensor([0.5, 0.3, 0.0, 0.0, 0.2])  # the beam of two keeps 0 and 1, drops 4
-    p[[0, 1, 4], 3] = 1
-    step, state = chain(p)
-    (found,) = beam_search(step, state, (), BeamOptions(2, 2, "none"), Request(max_length=4))
-    assert [one.tokens.tolist() for one in found] == [[0, 3], [1, 3]]
-    assert found[0].margin == pytest.approx(math.log(0.3 / 0.2), abs=1e-6)
-
-
-@settings(max_examples=60, deadline=None)
-@given(searches(), st.sampled_from(["exact", "next", "count"]))
-def test_margin_covers_every_decision(search: tuple[Toy, int, BeamOptions, Request, list[int]], stop: Any) -> None:
-    """Steps that are up to ``shift`` off find something else only where the margin is at most what that adds up to."""
-    (toy, length, options, request, _), shift = search, 0.003
-    options, request = replace(options, stop=stop), replace(request, repetition_penalty=1.0)
-    state, memory = toy.start([length])
-    request = replace(request, source_lengths=torch.tensor([length]))
-
-    def shifted(tokens: Tensor, state: Any, constants: Memory) -> StepOutput:
-        out = toy(tokens, state, constants)
-        return out._replace(log_probs=out.log_probs + shift * torch.cos(1e4 * out.log_probs))
-
-    (one,), (other,) = (beam_search(step, state, memory, options, request) for step in (toy, shifted))
-    if [best.tokens.tolist() for best in one] != [best.tokens.tolist() for best in other]:
-        assert one[0].margin <= 2 * shift * int(request.max_length)
-
-
-def test_where_no_word_is_allowed_hypotheses_stop_unfinished() -> None:
-    p = torch.zeros(5, 5)
-    p[2, 0], p[2, 1], p[0, 4] = 0.6, 0.4, 1.0  # after 1 or 4 there is nothing
-    step, state = chain(p)
-    request = Request(max_length=9)
-    (found,) = beam_search(step, state, (), BeamOptions(2, 2), request)
-    assert [(one.tokens.tolist(), one.finished) for one in found] == [([0, 4], False)]
-    (found,) = beam_search(Chain(torch.full((5, 5), -math.inf)), state, (), BeamOptions(2, 2), request)
-    assert [(one.tokens.tolist(), one.score, one.finished) for one in found] == [([], 0.0, False)]
-    made = generate(step, state, (), request)
-    assert made.tokens.tolist() == [[0, 4]] and not made.finished[0]
-    none = generate(Chain(torch.full((5, 5), -math.inf)), state, (), request)
-    assert none.tokens.shape == (1, 0) and none.lengths.tolist() == [0]
-
-
-def test_sentences_without_words_leave_others_alone() -> None:
-    toy, options = Toy(), BeamOptions(3, 2)
-    found = beam_search(toy, *toy.start([2, 3, 2, 4]), options, Request(torch.tensor([0, 5, 0, 5])))
-    others = beam_search(toy, *toy.start([2, 3, 2, 4]), options, Request(5))
-    assert [len(best) for best in found] == [1, 2, 1, 2] and found[0][0].tokens.tolist() == []
-    assert found[0][0].alignment is not None and found[0][0].alignment.shape[0] == 0
-    for i in (1, 3):
-        assert [one.tokens.tolist() for one in found[i]] == [one.tokens.tolist() for one in others[i]]
-
-
-def test_empty_batch_and_no_words_at_all() -> None:
-    toy = Toy()
-    assert beam_search(toy, *toy.start([])) == []
-    state, memory = toy.start([2, 1])
-    found = beam_search(toy, state, memory, BeamOptions(), Request(max_length=0))
-    assert [[(one.tokens.tolist(), one.score, one.alignment) for one in best] for best in found] == [
-        [([], 0.0, None)]
-    ] * 2
-    assert toy.calls == []
-
-
-def test_vocabulary_smaller_than_the_beam() -> None:
-    step, state = chain(torch.tensor([[0.3, 0.7], [0.5, 0.5]]))
-    options, request = BeamOptions(6, 6, "wu"), Request(max_length=4, bos=0, eos=1)
-    (found,) = beam_search(step, state, (), options, request)
-    assert_same(found, plain_beam(step, state, (), options, request))
-    assert len(found) == 5  # ends after 0 to 3 words, and one that does not
-
-
-def test_state_of_steps_without_alignment_or_constants() -> None:
-    step, state = chain(torch.rand(6, 6, generator=torch.Generator().manual_seed(0)).softmax(1))
-    (found,) = beam_search(step, state, None, BeamOptions(3, 3), Request(max_length=6))
-    assert all(one.alignment is None for one in found)
-    assert_same(found, plain_beam(step, state, (), BeamOptions(3, 3), Request(max_length=6)))
-
-
-def test_half_precision_is_summed_in_full() -> None:
-    log_probs = torch.rand(6, 6, generator=torch.Generator().manual_seed(0)).log_softmax(1).bfloat16()
-    (found,) = beam_search(Chain(log_probs), torch.zeros(1, 1), (), BeamOptions(3), Request(max_length=6))
-    reads = [BOS, *found[0].tokens.tolist()]
-    total = sum(float(log_probs[a, b]) for a, b in itertools.pairwise(reads))
-    assert found[0].log_prob == pytest.approx(total, abs=1e-6)
-
-
 @pytest.mark.parametrize("average", ["probability", "log_probability"])
 def test_ensemble_is_its_formula(average: Any) -> None:
     toys = [Toy(8, seed=seed) for seed in (1, 2, 3)]
@@ -532,72 +212,6 @@ def test_search_with_an_ensemble_equals_plain_loops() -> None:
     request = Request(max_length=8)
     (found,) = beam_search(both, (first, second), (memory, memory), BeamOptions(4, 4), request)
     assert_same(found, plain_beam(step, (first, second), memory, BeamOptions(4, 4), request))
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"beam_size": 0}, "beam_size is 0"),
-        ({"beam_size": 2, "n_best": 3}, "n_best is 3 with a beam of 2"),
-        ({"alpha": -1.0}, "alpha is -1.0"),
-        ({"coverage_beta": -0.1}, "coverage_beta is -0.1"),
-        ({"length_penalty": "gnmt"}, "use none, wu, average"),
-        ({"stop": "early"}, "use exact, next, count"),
-    ],
-)
-def test_wrong_options_are_told_in_one_sentence(options: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
-        BeamOptions(**options)
-
-
-@pytest.mark.parametrize(
-    ("request_", "said"),
-    [
-        ({"max_length": torch.tensor([1, 2])}, r"max_length is \[2\] for 3 sentences"),
-        ({"prefix": torch.zeros(2, 1, dtype=torch.int64)}, r"give \[3, P\]"),
-        ({"prefix": torch.tensor([[4, 4], [4, 3], [4, 4]])}, "prefix of sentence 1 holds the end"),
-        ({"prefix": torch.tensor([[99], [4], [4]])}, "word 99 of a vocabulary of 6"),
-        ({"prefix": torch.zeros(3, 1, dtype=torch.int64), "prefix_lengths": torch.tensor([0, 1, 2])}, "has 2 for a"),
-    ],
-)
-def test_requests_that_do_not_fit_are_refused(request_: dict[str, Any], said: str) -> None:
-    toy = Toy()
-    with pytest.raises(ValueError, match=said):
-        beam_search(toy, *toy.start([1, 2, 3]), BeamOptions(), Request(**request_))
-
-
-def test_steps_that_do_not_fit_are_refused() -> None:
-    toy = Toy()
-    state, memory = toy.start([1, 2])
-
-    def broken(tokens: Tensor, state: Any, constants: Memory) -> StepOutput:
-        out = toy(tokens, state, constants)
-        out.log_probs[-1, 3] = math.nan
-        return out
-
-    with pytest.raises(ValueError, match="step 0 gave sentence 1 a"):
-        beam_search(broken, state, memory)
-    with pytest.raises(ValueError, match="step 0 gave sentence 1 a"):
-        generate(broken, state, memory)
-    with pytest.raises(ValueError, match=r"must give \[10, V\]"):
-        beam_search(lambda t, s, c: StepOutput(torch.zeros(2, 6), s), torch.zeros(2, 1), ())
-    with pytest.raises(ValueError, match="differ in their first axis"):
-        beam_search(toy, state, Memory(memory.values[:1], None))
-    with pytest.raises(ValueError, match="hold no tensor"):
-        beam_search(toy, (), None)
-    with pytest.raises(ValueError, match=r"needs Request.source_lengths"):
-        beam_search(toy, state, memory, BeamOptions(coverage_beta=0.1))
-    with pytest.raises(ValueError, match="gives alignments"):
-        source = Request(source_lengths=torch.tensor([1]))
-        beam_search(Chain(torch.zeros(6, 6)), torch.zeros(1, 1), (), BeamOptions(coverage_beta=0.1), source)
-    with pytest.raises(ValueError, match=r"\[6, 7\] words"):
-        EnsembleStep([toy, Toy(7)])(torch.tensor([0, 0]), (state, state), (memory, memory))
-    with pytest.raises(ValueError, match="1 states, 2 constants for 2 steps"):
-        EnsembleStep([toy, toy])(torch.tensor([0, 0]), (state,), (memory, memory))
-    with pytest.raises(ConfigError, match="no step"):
-        EnsembleStep([])
-    with pytest.raises(ValueError, match=r"not in 0..5"):
-        score(toy, state, memory, (torch.tensor([[1, 9], [1, 1]]), torch.tensor([2, 2])))
 
 
 def test_batches_of_the_benchmark_give_what_single_sentences_give(monkeypatch: pytest.MonkeyPatch) -> None:

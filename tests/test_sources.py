@@ -3,59 +3,32 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
-import logging
-import lzma
-import os
-import tracemalloc
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import polars
 import pytest
 import torch
-import zstandard
+from readings import PACK, as_parquet, message_of, taken
 
-from lightning_rnn.data import lines, parquet
+from lightning_rnn.data import parquet
 from lightning_rnn.data.arrays import NpzSeries
-from lightning_rnn.data.corpora import TextColumn, TextLines
-from lightning_rnn.data.files import opened
 from lightning_rnn.data.folder import FolderPerClass
-from lightning_rnn.data.lines import read_lines, read_text
-from lightning_rnn.data.parallel import ParallelText
 from lightning_rnn.data.ragged import Ragged
-from lightning_rnn.data.source import Corpus, Examples, Source
+from lightning_rnn.data.source import Examples, Source
 from lightning_rnn.data.tables import read_records
 from lightning_rnn.data.text import LabelledText
 from lightning_rnn.data.timeseries import TimeSeries
-from lightning_rnn.errors import ConfigError, DataError, UserError
-
-Pack = Callable[[bytes], bytes]
-PACK: dict[str, Pack] = {
-    ".gz": lambda raw: gzip.compress(raw, mtime=0),
-    ".xz": lzma.compress,
-    ".zst": zstandard.compress,
-}
-TEXT = "".join(f"{i} ä € 😀\r\n"[: 4 + i % 9] for i in range(60)) + "\n\nend"
+from lightning_rnn.errors import ConfigError, DataError
 
 
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("LIGHTNING_RNN_DATA", str(tmp_path))
     return tmp_path
-
-
-def message_of(path: Path, action: Callable[[], object], kind: type[UserError] = DataError) -> str:
-    """The one sentence that names the file."""
-    with pytest.raises(kind) as caught:
-        action()
-    message = str(caught.value)
-    assert "\n" not in message
-    assert str(path) in message
-    return message
 
 
 def read(source: Source) -> Examples:
@@ -68,133 +41,6 @@ def as_npz(**arrays: object) -> bytes:
     stream = io.BytesIO()
     np.savez(stream, allow_pickle=True, **arrays)  # type: ignore[arg-type]
     return stream.getvalue()
-
-
-def as_parquet(**columns: list[object]) -> bytes:
-    stream = io.BytesIO()
-    polars.DataFrame(columns).write_parquet(stream)
-    return stream.getvalue()
-
-
-# Compressed files
-
-
-@pytest.mark.parametrize("end", PACK)
-@pytest.mark.parametrize("parts", [1, 3])
-def test_unpacking_gives_what_was_packed_in_any_number_of_parts(tmp_path: Path, end: str, parts: int) -> None:
-    raw = os.urandom(50_000) + bytes(300_000)
-    path = tmp_path / f"a{end}"
-    path.write_bytes(PACK[end](raw) * parts)
-    with opened(path) as stream:
-        assert b"".join(iter(lambda: stream.read(7_001), b"")) == raw * parts
-
-
-@pytest.mark.parametrize("end", PACK)
-def test_no_part_of_a_packed_file_is_taken_for_the_whole(tmp_path: Path, end: str) -> None:
-    packed, path = PACK[end](TEXT.encode()), tmp_path / f"a.txt{end}"
-    for size in range(len(packed)):
-        path.write_bytes(packed[:size])
-        assert "download or copy it again" in message_of(path, lambda: read_text(path))
-
-
-@pytest.mark.parametrize("end", PACK)
-@pytest.mark.parametrize("raw", [b"text,label\nx,y\n", bytes(64)])
-def test_a_file_that_is_not_packed_is_named(tmp_path: Path, end: str, raw: bytes) -> None:
-    (tmp_path / f"a{end}").write_bytes(raw)
-    assert "is not a whole" in message_of(tmp_path, lambda: read_text(tmp_path / f"a{end}"))
-
-
-def test_a_zstd_frame_without_content_is_passed_over(tmp_path: Path) -> None:
-    skipped = (0x184D2A50).to_bytes(4, "little") + (5).to_bytes(4, "little") + b"12345"
-    (tmp_path / "a.zst").write_bytes(skipped + zstandard.compress(b"x") + skipped + zstandard.compress(b""))
-    assert read_text(tmp_path / "a.zst") == "x"
-
-
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").mkdir()
-    assert "cannot read" in message_of(tmp_path / "a.txt", lambda: read_text(tmp_path / "a.txt"))
-
-
-# Lines
-
-
-@pytest.mark.parametrize("piece", [1, 2, 3, 7, 100, 2**18])
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "gb18030"])
-def test_where_pieces_are_cut_changes_no_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int, encoding: str
-) -> None:
-    monkeypatch.setattr(lines, "PIECE", piece)
-    (tmp_path / "a").write_bytes(TEXT.encode(encoding))
-    wanted = "utf-8" if encoding == "utf-8-sig" else encoding
-    assert read_text(tmp_path / "a", wanted) == TEXT
-    assert list(read_lines(tmp_path / "a", wanted)) == [line.removesuffix("\r") for line in TEXT.split("\n")]
-
-
-@pytest.mark.parametrize("piece", [1, 2, 5, 2**18])
-@pytest.mark.parametrize(("bad", "problem"), [(b"\xe9", "is not utf-8"), (b"\xf0\x9f", "is not utf-8"), (b"\0", "NUL")])
-def test_a_bad_byte_is_found_wherever_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int, bad: bytes, problem: str
-) -> None:
-    monkeypatch.setattr(lines, "PIECE", piece)
-    path = tmp_path / "a"
-    for at in (0, 3, 9, 14):
-        before = "ä\nbü\n€\n\n😀 c".encode()[:at].decode(errors="ignore").encode()
-        path.write_bytes(before + bad + b" d\ne")
-        message = message_of(path, lambda: read_text(path))
-        assert f"line {before.count(10) + 1}: " in message
-        assert problem in message
-        assert bad == b"\0" or f"byte {len(before)} (0x{bad[0]:02x})" in message
-
-
-@pytest.mark.parametrize("encoding", ["utf-99", "base64", ""])
-def test_an_unknown_encoding_is_a_wrong_option(tmp_path: Path, encoding: str) -> None:
-    (tmp_path / "a").write_text("x")
-    with pytest.raises(ConfigError, match="not one that Python knows"):
-        read_text(tmp_path / "a", encoding)
-
-
-def taken(records: Iterator[object]) -> int:
-    return sum(1 for _ in records)
-
-
-def peak_of(action: Callable[[], object]) -> int:
-    """The most bytes allocated at once."""
-    tracemalloc.start()
-    action()
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    return peak
-
-
-@pytest.mark.parametrize(
-    ("end", "row"), [("csv.gz", '"{}",1\n'), ("tsv.xz", "{}\t1\n"), ("jsonl.zst", '{{"a": "{}"}}\n')]
-)
-@pytest.mark.parametrize("table", [False, True])
-def test_memory_does_not_grow_with_the_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str, row: str, table: bool
-) -> None:
-    monkeypatch.setattr(lines, "PIECE", 2**12)
-    path, peaks = tmp_path / f"a.{end}", []
-    for rows in (5_000, 20_000):
-        raw = "".join(row.format(i * 7919 % 1_000_003) for i in range(rows)).encode()
-        path.write_bytes(PACK[f".{end.split('.')[1]}"](raw))
-        peaks.append(peak_of(lambda: taken(read_records(path, header=False) if table else read_lines(path))))
-    assert peaks[1] - peaks[0] < 2**18  # bytes; 15,000 rows held take over 2**20
-
-
-def test_rows_before_a_broken_one_are_given(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("a,b\n1,2\n3,4\n5\n")
-    records = read_records(tmp_path / "a.csv")
-    assert [next(records).cells, next(records).cells] == [{"a": "1", "b": "2"}, {"a": "3", "b": "4"}]
-    assert "row 4" in message_of(tmp_path, lambda: next(records))
-
-
-def test_a_quote_that_is_not_closed_does_not_take_the_rest_of_a_large_file(tmp_path: Path) -> None:
-    path = tmp_path / "a.csv"
-    path.write_text('a,b\n1,2\n"3,4\n' + "5,6\n" * 5_000_000)
-    message = list[str]()
-    assert peak_of(lambda: message.append(message_of(path, lambda: taken(read_records(path))))) < 8 * 2**20
-    assert "row 3: a field of over 131,072 characters: close its quote" in message[0]
 
 
 # Parquet
@@ -220,120 +66,6 @@ def test_a_forked_process_reads_parquet_through_a_script(data: Path, monkeypatch
     monkeypatch.setattr(parquet, "_imported_by", -1)
     assert [record.cells["text"] for record in read_records(data / "a.parquet")] == ["a", "b"]
     assert "not a whole Parquet" in message_of(data / "b.parquet", lambda: taken(read_records(data / "b.parquet")))
-
-
-# Corpora
-
-
-def test_files_are_read_in_the_order_given_and_those_of_a_pattern_by_name(data: Path) -> None:
-    for name in ("b.txt", "a.txt", "c.txt"):
-        (data / name).write_text(f"{name} 1\n{name} 2\n")
-    corpus = TextLines(train=["c.txt", "[ab].txt"], test="*.txt")
-    assert corpus.files("train") == [data / "c.txt", data / "a.txt", data / "b.txt"]
-    assert list(corpus.texts("train")) == [f"{name}.txt {i}" for name in "cab" for i in (1, 2)]
-    assert corpus.files("predict") == corpus.files("test") == [data / f"{name}.txt" for name in "abc"]
-    assert corpus.files("val") == []
-
-
-@pytest.mark.parametrize("column", [False, True])
-def test_empty_texts_are_kept_or_dropped_and_counted(
-    data: Path, caplog: pytest.LogCaptureFixture, column: bool
-) -> None:
-    (data / "a.txt").write_text("text\none\n\n \ntwo\n")
-    kind = TextColumn if column else TextLines
-    given = {"keep": kind(train="a.txt", empty="keep"), "drop": kind(train="a.txt", empty="drop")}
-    first = [] if column else ["text"]
-    assert list(given["keep"].texts("train")) == [*first, "one", "", " ", "two"]
-    with caplog.at_level(logging.INFO):
-        assert list(given["drop"].texts("train")) == [*first, "one", "two"]
-    assert f"{data / 'a.txt'}: 2 empty texts dropped" in caplog.text
-
-
-def test_a_column_of_any_table_is_a_corpus(data: Path) -> None:
-    (data / "a.jsonl.zst").write_bytes(zstandard.compress(b'{"t": "one"}\n{"t": "two\\n"}\n'))
-    (data / "b.parquet").write_bytes(as_parquet(t=["three", ""], n=[1, 2]))
-    corpus = TextColumn(train=["a.jsonl.zst", "b.parquet"], column="t")
-    assert list(corpus.texts("train")) == ["one", "two\n", "three", ""]
-
-
-def sides(text: ParallelText) -> list[tuple[str, str]]:
-    return list(zip(text.source.texts("train"), text.target.texts("train"), strict=True))
-
-
-@pytest.mark.parametrize("empty", ["keep", "drop"])
-def test_the_sides_are_the_pairs_taken_apart(data: Path, empty: str, caplog: pytest.LogCaptureFixture) -> None:
-    pairs = [("a", "A"), ("", "B"), ("c", " "), ("d", "D")]
-    (data / "t.de.gz").write_bytes(gzip.compress("".join(f"{one}\n" for one, _ in pairs).encode()))
-    (data / "t.en.gz").write_bytes(gzip.compress("".join(f"{other}\r\n" for _, other in pairs).encode()))
-    (data / "t.tsv").write_text("en\tid\tde\n" + "".join(f"{other}\t7\t{one}\n" for one, other in pairs))
-    text = ParallelText(train=["t.{}.gz", "t.tsv"], sides=("de", "en"), empty=empty)  # type: ignore[arg-type]
-    with caplog.at_level(logging.INFO):
-        assert list(text.pairs("train")) == 2 * (pairs if empty == "keep" else [pairs[0], pairs[3]])
-    assert caplog.text.count("2 pairs with an empty side dropped") == (2 if empty == "drop" else 0)
-    assert sides(text) == list(text.pairs("train"))
-    assert text.source.files("train") == [data / "t.de.gz", data / "t.en.gz", data / "t.tsv"]
-    assert text.source.reading() != text.target.reading()
-
-
-@pytest.mark.parametrize(("german", "english"), [(3, 5), (5, 3), (0, 1), (4, 0)])
-def test_another_number_of_lines_is_named_with_both(data: Path, german: int, english: int) -> None:
-    (data / "t.de").write_text("x\n" * german)
-    (data / "t.en").write_text("x\n" * english)
-    text = ParallelText(train="t.{}", sides=("de", "en"))
-    for action in (lambda: taken(text.pairs("train")), lambda: taken(text.source.texts("train"))):
-        message = message_of(data / "t.de", action)
-        assert f"t.de has {german} lines, {data / 't.en'} has {english}" in message
-
-
-def test_patterns_of_pairs_are_joined_by_their_order(data: Path) -> None:
-    for name in ("1.de", "2.de", "1.en"):
-        (data / name).write_text(f"{name}\n")
-    text = ParallelText(train="*.{}", sides=("de", "en"))
-    assert "2 files of de, 1 of en" in message_of(Path("*.{}"), lambda: text.files("train"))
-    (data / "2.en").write_text("2.en\n")
-    assert list(text.pairs("train")) == [("1.de", "1.en"), ("2.de", "2.en")]
-
-
-def test_real_pairs_are_read_whole(data_root: Path) -> None:
-    if not (data_root / "multi30k").is_dir() or not (data_root / "tatoeba").is_dir():
-        pytest.skip("no multi30k and tatoeba in LIGHTNING_RNN_DATA")
-    multi30k = ParallelText(train="multi30k/raw/train.{}.gz", sides=("de", "en"))
-    pairs = list(multi30k.pairs("train"))
-    assert len(pairs) == 29_000
-    assert pairs[0][1] == "Two young, White males are outside near many bushes."
-    tatoeba = ParallelText(train="tatoeba/fra-2019-04-08.txt", sides=("0", "1"), header=False)
-    assert next(tatoeba.pairs("train")) == ("Go.", "Va !")
-    assert taken(tatoeba.pairs("train")) == 167_130
-
-
-@pytest.mark.parametrize(
-    ("corpus", "kind", "problem"),
-    [
-        (TextLines(train="absent.txt"), DataError, "no file .*absent.txt"),
-        (TextLines(train="absent/*.txt"), DataError, r"no file fits .*absent/\*\.txt"),
-        (TextLines(train=["a.txt", "*.txt"]), ConfigError, r"a\.txt is named twice"),
-        (TextLines(test="a.txt"), ConfigError, "no train part"),
-        (TextLines(train="empty.txt"), DataError, r"empty\.txt has no rows"),
-        (TextLines(train="blank.txt", empty="drop"), DataError, r"blank\.txt has no rows"),
-        (TextColumn(train="a.txt", column="Text"), DataError, "row 2: no column 'Text', only 'a b': name one"),
-        (ParallelText(test="a.txt").source, ConfigError, "no train part"),
-        (ParallelText(train="{}.txt", sides=("a", "b")).target, DataError, r"no file .*b\.txt"),
-    ],
-)
-def test_a_corpus_that_is_not_there_is_named(data: Path, corpus: Corpus, kind: type[UserError], problem: str) -> None:
-    (data / "a.txt").write_text("a b\nc\n")
-    (data / "empty.txt").touch()
-    (data / "blank.txt").write_text(" \n\n")
-    with pytest.raises(kind, match=problem):
-        list(corpus.texts("train"))
-
-
-def test_wrong_options_of_corpora_are_refused() -> None:
-    for make in (TextLines, TextColumn, ParallelText):
-        with pytest.raises(ConfigError, match="empty must be keep or drop"):
-            make(empty="error")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="must have two names"):
-        ParallelText(sides=("de", "de"))
 
 
 # Arrays

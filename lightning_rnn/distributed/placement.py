@@ -16,7 +16,8 @@ from lightning_rnn.layers.bidirectional import Bidirectional
 from lightning_rnn.layers.cell import Cell, ConditionalCell
 from lightning_rnn.layers.recurrent import RecurrentLayer
 from lightning_rnn.layers.rnn import RNN
-from lightning_rnn.layers.wrappers import Around, moves
+from lightning_rnn.layers.wrapper import Around
+from lightning_rnn.layers.wrappers import moves
 from lightning_rnn.types import Nest
 
 KEY = "trainer.strategy.devices"

@@ -17,6 +17,7 @@ from lightning_rnn.functional.scan import Ran, Stepper
 from lightning_rnn.layers.cell import first_tensor, like
 from lightning_rnn.layers.cells import StackedCells, ready
 from lightning_rnn.layers.recurrent import RecurrentLayer
+from lightning_rnn.layers.recurrent_checks import in_parts
 from lightning_rnn.layers.rnn import RNN
 from lightning_rnn.layers.sequence import SequenceLayer
 from lightning_rnn.layers.wrappers import moves
@@ -125,8 +126,8 @@ class RecurrentStack(Stack):
         module = self.module
         module._check(x)
         given = state if state is not None else module._kept(x)
-        fresh = module._starts(x, like(module.initial_state(len(x)), x))
-        return list(fresh if given is None else module._starts(x, given)), list(fresh)
+        fresh = in_parts(module, x, like(module.initial_state(len(x)), x))
+        return list(fresh if given is None else in_parts(module, x, given)), list(fresh)
 
     def layer(self, place: int, steps: int) -> LayerRun:
         return _Layer(self.module, place, steps)

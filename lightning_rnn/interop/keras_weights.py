@@ -1,15 +1,16 @@
-"""The layout of weights in Keras: one leaf of a layer at a time."""
+"""Weights in Keras' order and layout, one leaf of a layer at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from lightning_rnn.functional import Weights
-from lightning_rnn.interop.keras_layers import BatchNorm, ChannelsLast, Dense, LayerNorm, Normalize, Output
+from lightning_rnn.interop.keras_layers import BatchNorm, ChannelsLast, Dense, LayerNorm, Output
 from lightning_rnn.layers import (
     RNN,
     Bidirectional,
@@ -202,60 +203,80 @@ def _dense_give(leaf: Leaf) -> list[Tensor]:
     return [module.weight.T] + ([module.bias] if module.use_bias else [])
 
 
-def _plain(*names: str) -> Handler:
-    """Arrays that are as ours, under these names where they are there."""
+def _named(names: tuple[str, ...], sized_by: int | None = None, turned: bool = False) -> Handler:
+    """Arrays under these names where they are there, as ours or ``turned``.
+
+    That at ``sized_by`` has the size of the input first; None: the size is known.
+    """
 
     def targets(module: Any) -> list[tuple[str, Tensor]]:
         found = [(name, getattr(module, name, None)) for name in names]
         return [(name, value) for name, value in found if value is not None]
 
+    def turn(array: Tensor) -> Tensor:
+        return array.T if turned and array.ndim > 1 else array
+
     def take(leaf: Leaf, arrays: list[Tensor]) -> int:
         module: Any = leaf.module
-        if isinstance(module, Normalize):
-            _need(arrays, 1, module)
-            module.build(arrays[0].shape[0])
+        if sized_by is not None:
+            _need(arrays, sized_by + 1, module)
+            module.build(arrays[sized_by].shape[0])
             module.to(arrays[0].dtype)
         wanted = targets(module)
         _need(arrays, len(wanted), module)
         for (name, target), array in zip(wanted, arrays, strict=False):
-            copy(target, array, f"{type(module).__name__} {name}")
+            copy(target, turn(array), f"{type(module).__name__} {name}")
         return len(wanted)
 
-    return Handler(take, lambda leaf: [value for _, value in targets(leaf.module)])
+    return Handler(take, lambda leaf: [turn(value) for _, value in targets(leaf.module)])
 
 
-_RESERVOIR = ("weight_hh", "weight_ih", "bias_ih", "bias_hh", "weight_hr")  # Addons' order, each transposed
-
-
-def _reservoir(module: Any) -> list[tuple[str, Tensor]]:
-    found = [(name, getattr(module, name, None)) for name in _RESERVOIR]
-    return [(name, value) for name, value in found if value is not None]
-
-
-def _reservoir_take(leaf: Leaf, arrays: list[Tensor]) -> int:
-    module: Any = leaf.module
-    _need(arrays, 2, module)
-    module.build(arrays[1].shape[0])
-    module.to(arrays[0].dtype)
-    wanted = _reservoir(module)
-    _need(arrays, len(wanted), module)
-    for (name, target), array in zip(wanted, arrays, strict=False):
-        copy(target, array.T if array.ndim > 1 else array, f"{type(module).__name__} {name}")
-    return len(wanted)
-
-
-def _reservoir_give(leaf: Leaf) -> list[Tensor]:
-    return [value.T if value.ndim > 1 else value for _, value in _reservoir(leaf.module)]
-
+_ADDONS = ("weight_hh", "weight_ih", "bias_ih", "bias_hh", "weight_hr")  # in the order of TensorFlow Addons
 
 _HANDLERS: list[tuple[type[nn.Module], Handler]] = [
     (RecurrentLayer, Handler(_gates_take, _gates_give)),
     (GateCell, Handler(_gates_take, _gates_give)),
     (ConvLSTMCell, Handler(_conv_take, _conv_give)),
-    (ESNCell, Handler(_reservoir_take, _reservoir_give)),
-    (NASCell, Handler(_reservoir_take, _reservoir_give)),
+    (ESNCell, _named(_ADDONS, sized_by=1, turned=True)),
+    (NASCell, _named(_ADDONS, sized_by=1, turned=True)),
     (Dense, Handler(_dense_take, _dense_give)),
-    (Embedding, _plain("weight")),
-    (BatchNorm, _plain("weight", "bias", "running_mean", "running_var")),
-    (LayerNorm, _plain("weight", "bias")),
+    (Embedding, _named(("weight",))),
+    (BatchNorm, _named(("weight", "bias", "running_mean", "running_var"), sized_by=0)),
+    (LayerNorm, _named(("weight", "bias"), sized_by=0)),
 ]
+
+
+def set_weights(layer: nn.Module, weights: list[Any]) -> None:
+    """Weights in the order and layout of Keras' ``layer.get_weights()``.
+
+    The arrays decide the input size, where the layer has none yet, and the layer's dtype.
+
+    Args:
+        layer: from :func:`layer_from_config`, or any of our layers with a Keras counterpart.
+        weights: numpy arrays or tensors.
+
+    Raises:
+        ValueError: too many or too few arrays, or a shape that does not fit.
+
+    Example:
+        >>> from lightning_rnn.interop.keras import layer_from_config
+        >>> layer = layer_from_config({"class_name": "LSTM", "config": {"units": 2}})
+        >>> set_weights(layer, [np.zeros((3, 8)), np.zeros((2, 8)), np.zeros(8)])
+        >>> layer.input_size, layer.weight_ih_l0.dtype
+        (3, torch.float64)
+    """
+    arrays = [torch.as_tensor(np.asarray(w) if not isinstance(w, Tensor) else w) for w in weights]
+    for array in arrays:
+        if array.is_floating_point():
+            layer.to(array.dtype)
+            break
+    used = 0
+    for leaf in leaves(layer):
+        used += from_arrays(leaf, arrays[used:])
+    if used != len(arrays):
+        raise ValueError(f"{type(layer).__name__} takes {used} arrays of weights, got {len(arrays)}")
+
+
+def get_weights(layer: nn.Module) -> list[np.ndarray[Any, Any]]:
+    """Weights in the order and layout of Keras; torch's two biases are summed where Keras has one."""
+    return [array.detach().cpu().numpy() for leaf in leaves(layer) for array in to_arrays(leaf)]

@@ -1,83 +1,39 @@
-"""Gated cells beside LSTM and GRU: CIFG, NAS, UGRNN, MGU, IndRNN, and the layer-normalized ones."""
+"""Gated cells beside LSTM and GRU: CIFG, NAS, UGRNN, MGU, IndRNN; the layer-normalized ones stand beside."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import ClassVar, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_rnn.functional import StepOptions
-from lightning_rnn.functional.options import Activation, LayerNorm, activation
-from lightning_rnn.layers.cell import Cell
-from lightning_rnn.layers.cells import GRUCell, LSTMCell
-from lightning_rnn.layers.gates import create
-from lightning_rnn.layers.initializers import Initializer
-from lightning_rnn.layers.options import Regularization
+from lightning_rnn.functional.options import Activation, activation
+from lightning_rnn.layers.layer_norm_cells import LayerNormGRUCell as LayerNormGRUCell
+from lightning_rnn.layers.layer_norm_cells import LayerNormLSTMCell as LayerNormLSTMCell
+from lightning_rnn.layers.matrix_cell import MatrixCell as MatrixCell
+from lightning_rnn.layers.matrix_cell import known as known
 from lightning_rnn.types import LSTMState, Nest
 
 
-class MatrixCell(Cell):
-    """What cells share whose gates are ``W_ih x + b_ih`` and something of the state; a subclass gives the step.
+class ForgetBiasCell(MatrixCell):
+    """What :class:`CIFGCell` and :class:`UGRNNCell` share: the arguments."""
 
-    ``weight_ih [G*H, D]``, ``weight_hh [G*H, H]`` and the biases ``[G*H]`` named in :attr:`biases` start uniform in
-    ±1/√H, as in ``torch.nn``.
-
-    Args:
-        hidden_size: features of the state, ``H``.
-        bias: whether there are bias vectors.
-    """
-
-    gates: ClassVar[int]
-    biases: ClassVar[tuple[str, ...]] = ("bias_ih",)
-    weight_ih: nn.Parameter
-    weight_hh: nn.Parameter
-    bias_ih: nn.Parameter | None
-    bias_hh: nn.Parameter | None
-
-    def __init__(self, hidden_size: int, bias: bool) -> None:
-        super().__init__()
-        if hidden_size < 1:
-            raise ValueError(f"{type(self).__name__}: hidden_size must be at least 1, got {hidden_size}")
-        self.hidden_size, self.bias = hidden_size, bias
-
-    @property
-    def output_size(self) -> int:
-        """Features of the output."""
-        return self.hidden_size
-
-    def parameter_shapes(self, input_size: int) -> dict[str, tuple[int, ...]]:
-        """Names and shapes of the parameters but the biases."""
-        rows = self.gates * self.hidden_size
-        return {"weight_ih": (rows, input_size), "weight_hh": (rows, self.output_size)}
-
-    def create(self, input_size: int) -> None:
-        create(self, self.parameter_shapes(input_size))
-        for name in ("bias_ih", "bias_hh"):
-            there = self.bias and name in self.biases
-            bias = nn.Parameter(torch.empty(self.gates * self.hidden_size)) if there else None
-            self.register_parameter(name, bias)
-        self.reset_parameters()
-
-    @torch.no_grad()
-    def reset_parameters(self) -> None:
-        """Draw all parameters anew."""
-        for parameter in self.parameters():
-            nn.init.uniform_(parameter, -(self.hidden_size**-0.5), self.hidden_size**-0.5)
-
-    def initial_state(self, batch: int) -> Nest:
-        return self.zeros(batch, self.hidden_size)
-
-    def project(self, x: Nest) -> Nest:
-        return F.linear(x, self.weight_ih, self.bias_ih)
-
-    def extra_repr(self) -> str:
-        return f"{self.input_size}, {self.hidden_size}"
+    def __init__(
+        self,
+        input_size: int | None,
+        hidden_size: int,
+        *,
+        bias: bool = True,
+        forget_bias: float = 1.0,
+        activation: Activation = "tanh",
+    ) -> None:
+        super().__init__(hidden_size, bias)
+        self.forget_bias, self.activation = forget_bias, known(activation)
+        self.build(input_size)
 
 
-class CIFGCell(MatrixCell):
+class CIFGCell(ForgetBiasCell):
     r"""LSTM whose input gate is what the forget gate leaves (Greff et al. 2017, arXiv 1503.04069, variant CIFG).
 
     :math:`f = \sigma(W_f x + U_f h + b_f + \beta),\ g = \phi(\cdot),\ o = \sigma(\cdot)`, then
@@ -100,19 +56,6 @@ class CIFGCell(MatrixCell):
     """
 
     gates = 3
-
-    def __init__(
-        self,
-        input_size: int | None,
-        hidden_size: int,
-        *,
-        bias: bool = True,
-        forget_bias: float = 1.0,
-        activation: Activation = "tanh",
-    ) -> None:
-        super().__init__(hidden_size, bias)
-        self.forget_bias, self.activation = forget_bias, known(activation)
-        self.build(input_size)
 
     def initial_state(self, batch: int) -> LSTMState:
         return LSTMState(self.zeros(batch, self.hidden_size), self.zeros(batch, self.hidden_size))
@@ -196,7 +139,7 @@ class NASCell(MatrixCell):
         return h, NASState(c, h)
 
 
-class UGRNNCell(MatrixCell):
+class UGRNNCell(ForgetBiasCell):
     r"""Update-gate RNN (Collins, Sohl-Dickstein, Sussillo 2017, arXiv 1611.09913), as TF1 has it.
 
     :math:`g = \sigma(W_g x + U_g h + b_g + \beta),\ n = \phi(W_n x + U_n h + b_n),\ h' = g h + (1 - g) n`.
@@ -217,19 +160,6 @@ class UGRNNCell(MatrixCell):
     """
 
     gates = 2
-
-    def __init__(
-        self,
-        input_size: int | None,
-        hidden_size: int,
-        *,
-        bias: bool = True,
-        forget_bias: float = 1.0,
-        activation: Activation = "tanh",
-    ) -> None:
-        super().__init__(hidden_size, bias)
-        self.forget_bias, self.activation = forget_bias, known(activation)
-        self.build(input_size)
 
     def step(self, projected: Nest, state: Nest) -> tuple[Tensor, Tensor]:
         g, n = (projected + F.linear(state, self.weight_hh)).chunk(2, dim=-1)
@@ -335,100 +265,3 @@ class IndRNNCell(MatrixCell):
     def step(self, projected: Nest, state: Nest) -> tuple[Tensor, Tensor]:
         h = activation(self.activation)(projected + self.weight_hh * state)
         return h, h
-
-
-class LayerNormLSTMCell(LSTMCell):
-    """:class:`LSTMCell` with layer normalization inside the step, in one of three forms (:class:`StepOptions`).
-
-    Args:
-        input_size: features of the input, ``D``; None: taken from the first input.
-        hidden_size: features of the output, ``H``.
-        variant: ``addons``, ``haste`` or ``basic``.
-        bias: whether there are bias vectors.
-        proj_size: outputs are projected to this many features; 0: not.
-        initializer: ``torch``, ``keras`` or ``chrono``.
-        unit_forget_bias: whether the forget gate's bias starts at 1, else 0; None: as the initializer has it.
-        step_options: further variants of the equation.
-        regularization: as in :class:`LSTMCell`.
-
-    Example:
-        >>> output, (h, c) = LayerNormLSTMCell(3, 5, variant="haste")(torch.zeros(2, 3))
-        >>> c.shape
-        torch.Size([2, 5])
-    """
-
-    def __init__(
-        self,
-        input_size: int | None,
-        hidden_size: int,
-        *,
-        variant: Literal["addons", "haste", "basic"] = "addons",
-        bias: bool = True,
-        proj_size: int = 0,
-        initializer: Initializer = "torch",
-        unit_forget_bias: bool | None = None,
-        step_options: StepOptions | None = None,
-        regularization: Regularization | None = None,
-    ) -> None:
-        super().__init__(
-            input_size,
-            hidden_size,
-            bias=bias,
-            proj_size=proj_size,
-            initializer=initializer,
-            unit_forget_bias=unit_forget_bias,
-            step_options=normalized("LayerNormLSTMCell", step_options, variant),
-            regularization=regularization,
-        )
-        self.variant = variant
-
-
-class LayerNormGRUCell(GRUCell):
-    """:class:`GRUCell` with layer normalization inside the step, in the form ``haste`` (:class:`StepOptions`).
-
-    Args:
-        input_size: features of the input, ``D``; None: taken from the first input.
-        hidden_size: features of the output, ``H``.
-        bias: whether there are bias vectors.
-        initializer: ``torch``, ``keras`` or ``chrono``.
-        step_options: further variants of the equation.
-        regularization: as in :class:`GRUCell`.
-
-    Example:
-        >>> output, h = LayerNormGRUCell(3, 5)(torch.zeros(2, 3))
-        >>> h.shape
-        torch.Size([2, 5])
-    """
-
-    def __init__(
-        self,
-        input_size: int | None,
-        hidden_size: int,
-        *,
-        bias: bool = True,
-        initializer: Initializer = "torch",
-        step_options: StepOptions | None = None,
-        regularization: Regularization | None = None,
-    ) -> None:
-        super().__init__(
-            input_size,
-            hidden_size,
-            bias=bias,
-            initializer=initializer,
-            step_options=normalized("LayerNormGRUCell", step_options, "haste"),
-            regularization=regularization,
-        )
-
-
-def known(name: Activation) -> Activation:
-    """The same activation; one without a function raises ``ValueError``."""
-    activation(name)
-    return name
-
-
-def normalized(name: str, options: StepOptions | None, variant: LayerNorm) -> StepOptions:
-    """The options with this variant of layer normalization."""
-    options = options or StepOptions()
-    if variant == "none" or options.layer_norm not in ("none", variant):
-        raise ValueError(f"{name}: got layer_norm={options.layer_norm!r} in step_options beside variant {variant!r}")
-    return replace(options, layer_norm=variant)

@@ -19,8 +19,9 @@ from lightning_rnn.functional.scan import Ran, Resets, scan
 from lightning_rnn.layers.gates import KINDS, Gates
 from lightning_rnn.layers.loop_memory import Buffers, Matrices, Work, allocate, matrices, start_work, turned
 from lightning_rnn.layers.loop_phases import Pairs, episodes, outer, phases_back, phases_of
-from lightning_rnn.layers.pointwise import POINTWISE, Tape, known, there, value
+from lightning_rnn.layers.pointwise import POINTWISE
 from lightning_rnn.layers.replay import Operands, Plan, against_transforms, batched, gradients, operands, ran, replay
+from lightning_rnn.layers.tape import Tape, known, there, value
 
 CACHED = 1 << 21  # numbers of gates that a stretch of steps may have
 

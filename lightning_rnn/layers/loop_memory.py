@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from lightning_rnn.layers.gates import KINDS
-from lightning_rnn.layers.pointwise import Tape, known
 from lightning_rnn.layers.replay import Operands, Plan
+from lightning_rnn.layers.tape import Tape, known
 
 
 class Buffers(NamedTuple):

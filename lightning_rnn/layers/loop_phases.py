@@ -9,8 +9,8 @@ from torch import Tensor
 
 from lightning_rnn.layers.gates import KINDS
 from lightning_rnn.layers.loop_memory import Buffers, Matrices, Work, turned
-from lightning_rnn.layers.pointwise import Grads, Pair, Step, Steps, Tape, blocks, carry, share_kept, there
 from lightning_rnn.layers.replay import Operands, Plan
+from lightning_rnn.layers.tape import Grads, Pair, Step, Steps, Tape, blocks, carry, share_kept, there
 
 Pairs = Mapping[str, Pair]
 

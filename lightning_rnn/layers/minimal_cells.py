@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lightning_rnn.layers.engines import Engine
-from lightning_rnn.layers.gated_cells import MatrixCell
+from lightning_rnn.layers.matrix_cell import MatrixCell
 from lightning_rnn.layers.options import TimeOptions
 from lightning_rnn.layers.rnn import RNN
 from lightning_rnn.types import Nest

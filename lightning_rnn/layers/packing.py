@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from lightning_rnn.layers.sequence import SequenceLayer
+from lightning_rnn.types import Nest, RNNOutput
 
 Ragged = PackedSequence | Tensor
 
@@ -46,3 +50,23 @@ def unpack(x: Ragged) -> tuple[Tensor, Tensor, Callable[[Tensor], Ragged]]:
         return torch.nested.nested_tensor_from_jagged(values, offsets)
 
     return torch.nested.to_padded_tensor(x, 0.0), sizes, nest
+
+
+def run_padded(layer: SequenceLayer, x: Ragged, state: Nest | None, *masks: Tensor | None) -> RNNOutput:
+    """A layer's forward on ragged rows, by the same on padded ones; its sequence is what ``x`` was.
+
+    Args:
+        layer: called as ``layer.forward(x, state, lengths=lengths)``.
+        x: the rows.
+        state: as the layer takes it.
+        masks: what was given beside the rows.
+
+    Raises:
+        ValueError: lengths or a mask were given: the rows bring their own.
+    """
+    if any(mask is not None for mask in masks):
+        name = layer._get_name()  # type: ignore[no-untyped-call]
+        raise ValueError(f"{name}: packed or nested rows have their lengths; give no others")
+    padded, lengths, pack = unpack(x)
+    output: RNNOutput = layer.forward(layer._turn(padded), state, lengths=lengths)
+    return replace(output, sequence=pack(layer._turn(output.sequence)))  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ from lightning_rnn.layers.gates import drop
 Scale = Literal["none", "train", "series"]
 Feature = Literal["value", "difference", "residual"]
 FramePooling = Literal["concat", "mean"]
-SMALLEST = 1e-6
+SMALLEST = 1e-6  # of a scale, as a share of the size of what it is of: series may be constant
 
 
 class SeriesFeatures(nn.Module):
@@ -83,8 +83,10 @@ class SeriesFeatures(nn.Module):
         if self.scale == "none":
             return x
         count = there.sum(1, keepdim=True).clamp(min=1)
-        centered = torch.where(there, x - x.sum(1, keepdim=True) / count, 0)
-        return centered / ((centered**2).sum(1, keepdim=True) / count).sqrt().clamp(min=SMALLEST)
+        mean = x.sum(1, keepdim=True) / count
+        centered = torch.where(there, x - mean, 0)
+        std = ((centered**2).sum(1, keepdim=True) / count).sqrt()
+        return centered / std.maximum(SMALLEST * mean.abs() + torch.finfo(x.dtype).tiny ** 0.5)
 
     def _difference(self, x: Tensor, there: Tensor) -> Tensor:
         scaled = torch.where(there, self._scaled(x, there), 0)
@@ -107,8 +109,9 @@ def spread_of(rows: Tensor, profile: Sequence[Sequence[float]], std: Sequence[fl
     """Root mean squares of the scaled differences and of the residuals of rows ``[N, T, D]``: ``[2, D]``."""
     differences = rows.diff(dim=1) / torch.tensor(std)
     residuals = rows - torch.tensor(profile)
-    parts = [(part**2).nanmean((0, 1)).sqrt().nan_to_num().clamp(min=SMALLEST) for part in (differences, residuals)]
-    return torch.stack(parts).tolist()
+    smallest = SMALLEST * torch.tensor([[1.0] * len(std), std])
+    parts = [(part**2).nanmean((0, 1)).sqrt().nan_to_num() for part in (differences, residuals)]
+    return torch.stack(parts).maximum(smallest).tolist()
 
 
 class Frames(nn.Module):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_rnn.functional.options import Activation, activation
-from lightning_rnn.layers.gated_cells import MatrixCell, known
+from lightning_rnn.layers.matrix_cell import MatrixCell, known
 from lightning_rnn.types import LSTMState, Nest
 
 

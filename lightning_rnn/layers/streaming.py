@@ -18,6 +18,7 @@ from lightning_rnn.functional import StepOptions
 from lightning_rnn.layers.cell import follow, like
 from lightning_rnn.layers.gates import bind, collect
 from lightning_rnn.layers.options import Regularization
+from lightning_rnn.layers.recurrent_checks import in_parts
 from lightning_rnn.types import LSTMState, State
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def stream_step(layer: RecurrentLayer, x_t: Tensor, state: State | None = None) 
         old = like(layer.initial_state(x_t.shape[0]), x_t)
     olds = old if layer.num_layers > 1 else (old,)
     if not _fits(plan, olds, x_t):
-        olds = [one for (one,) in layer._starts(x_t, old)]  # raises with the reason, or takes lists and autocast
+        olds = [one for (one,) in in_parts(layer, x_t, old)]  # raises with the reason, or takes lists and autocast
     if plan.cell is None or traced or _interposed() or not layer._parameters.keys() >= plan.needed:
         output, news = _general(layer, plan, x_t, olds)
     else:

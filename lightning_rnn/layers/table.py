@@ -9,16 +9,9 @@ import torch
 
 from lightning_rnn.errors import ConfigError
 from lightning_rnn.functional import StepOptions
-from lightning_rnn.layers.gated_cells import (
-    CIFGCell,
-    IndRNNCell,
-    LayerNormGRUCell,
-    LayerNormLSTMCell,
-    MGUCell,
-    NASCell,
-    UGRNNCell,
-)
+from lightning_rnn.layers.gated_cells import CIFGCell, IndRNNCell, MGUCell, NASCell, UGRNNCell
 from lightning_rnn.layers.initializers import Initializer
+from lightning_rnn.layers.layer_norm_cells import LayerNormGRUCell, LayerNormLSTMCell
 from lightning_rnn.layers.minimal_cells import MinGRU, MinGRUCell, MinLSTM, MinLSTMCell
 from lightning_rnn.layers.recurrent import GRU, LSTM, RecurrentLayer, SimpleRNN
 from lightning_rnn.layers.rnn import RNN

@@ -20,7 +20,7 @@ from lightning_rnn.functional.masks import Valid
 from lightning_rnn.functional.scan import Ran, Resets
 from lightning_rnn.layers.gates import Gates
 from lightning_rnn.layers.loop import against_loop, run_with
-from lightning_rnn.layers.pointwise import Grads, Pair, Step, Tape, made, there
+from lightning_rnn.layers.tape import Grads, Pair, Step, Tape, made, there
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
