@@ -493,6 +493,13 @@ CASES = [
     Case("config in latin-1", file("c.yaml", "# café\n".encode("latin-1")), CONFIG, 2,
          ("c.yaml: byte 5 (0xe9) is not utf-8",)),
     Case("no config", nothing, "fit --config nowhere.yaml", 2, ("nowhere.yaml",)),
+    Case("no task", nothing, "fit --trainer.max_epochs 1", 2, ("required", "--config configs/TASK/NAME.yaml")),
+    Case("no verb", nothing, "", 2, ("a verb is missing", "fit, validate, test, predict, tasks", "translate")),
+    Case("verb of a task misspelt", nothing, "genrate", 2, ("no verb 'genrate'", "Did you mean 'generate'?")),
+    Case("option of tasks misspelt", nothing, "tasks --chek", 2, ("knows --check alone, not --chek",)),
+    Case("data of another task", nothing,
+         f"fit {MODEL} {TRAINER} --data tasks.forecasting.ForecastingData --trainer.default_root_dir RUN", 2,
+         ("SequenceClassifier does not take what ForecastingData gives", "give model and data of one task")),
     *(
         Case(f"{option} {value}", nothing, f"fit {CSV} --{option} {value}", 2, words)
         for option, value, words in (
@@ -511,6 +518,17 @@ CASES = [
              ("the lr_scheduler does not take its options",)),
             ("seed_everything", "-1", ("seed_everything must be from 0 to 2**32 - 1, got -1",)),
             ("trainer.max_epochs", "-5", ("`max_epochs`", "-5")),
+            ("trainer.max_epochs", "many", ("max_epochs", "Expected int. Got value: many",)),
+            ("trainer.accelerator", "abacus", ("invalid accelerator name", "abacus")),
+            ("trainer.strategy", "solo", ("invalid strategy name", "solo")),
+            ("trainer.devices", "x", ("`devices`", "should be an int")),
+            ("trainer.accumulate_grad_batches", "0", ("trainer.accumulate_grad_batches must be at least 1, got 0",)),
+            ("trainer.check_val_every_n_epoch", "0", ("trainer.check_val_every_n_epoch must be at least 1, got 0",)),
+            ("trainer.val_check_interval", "1000", ("`val_check_interval` (1000) must be less than",)),
+            ("max_epochs", "5", ("Did you mean '--trainer.max_epochs'?",)),
+            ("epochs", "5", ("Did you mean '--trainer.max_epochs'?",)),
+            ("batch_size", "5", ("Did you mean '--data.batch_size'?",)),
+            ("data.source", "Nothing", ("Expected the name or path of a class, not Nothing",)),
         )
     ),
     *(

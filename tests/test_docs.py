@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from lightning_rnn.cli import VERBS, main
+from lightning_rnn.plugins import COMMANDS, available
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -16,14 +19,42 @@ def blocks(name: str) -> list[str]:
     return [block for block in found if "import" in block]
 
 
-def test_ten_lines_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LIGHTNING_RNN_DATA", str(tmp_path))
+@pytest.fixture
+def reviews(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with small tables in ``data/``, where they are looked for by default."""
+    monkeypatch.delenv("LIGHTNING_RNN_DATA", raising=False)
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
     for name in ("reviews.csv", "more_reviews.csv"):
         rows = "".join(
             f"a {'good' if i % 2 else 'bad'} film number {i},{'pos' if i % 2 else 'neg'}\n" for i in range(24)
         )
-        (tmp_path / name).write_text("text,label\n" + rows)
+        (tmp_path / "data" / name).write_text("text,label\n" + rows)
+    return tmp_path
+
+
+def test_table_of_the_classification_page(reviews: Path) -> None:
+    page = (ROOT / "docs/sequence_classification.md").read_text()
+    (text,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    (reviews / "reviews.yaml").write_text(text.replace("max_epochs: 3", "max_epochs: 1"))
+    (reviews / "data/new.csv").write_text("text\na good film\na bad film\n")
+    for line in ("fit --config reviews.yaml", "predict --config reviews.yaml --data.source.predict new.csv"):
+        assert line in page.replace("fit     ", "fit ")
+        assert main(line.split()) == 0
+    written = (reviews / "runs/sequence_classification/reviews/predictions.csv").read_text().splitlines()
+    assert written[0] == "id,prediction,probability,p_neg,p_pos" and len(written) == 3
+
+
+def test_help_names_every_verb_and_the_options_of_a_task(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    page = capsys.readouterr().out
+    assert [verb for verb in (*VERBS, *available(COMMANDS)) if verb not in page] == []
+    for line in re.findall(r"lightning-rnn (fit --\w+\.help [\w.]+)", page):
+        assert main(line.split()) == 0
+        assert "batch_size" in (found := capsys.readouterr().out) or "hidden_size" in found
+
+
+def test_ten_lines_of_the_readme(reviews: Path) -> None:
     code = blocks("README.md")[0].replace("vocab_size=8000", "vocab_size=30")  # the texts are tiny
     names: dict[str, object] = {}
     exec(code, names)

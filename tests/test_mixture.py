@@ -74,6 +74,17 @@ def test_points_almost_on_a_line_keep_their_density_in_float32(slant: float) -> 
     assert raw.grad is not None and bool(raw.grad.isfinite().all())
 
 
+@pytest.mark.parametrize("slant", [-60.0, 60.0])
+@pytest.mark.parametrize("point", [[0.5, 0.5], [0.5, -0.5], [0.0, 0.0]])
+def test_the_steepest_correlation_gives_no_nan(slant: float, point: list[float]) -> None:
+    raw = torch.zeros(2, 6).flatten()
+    raw[10] = slant
+    raw.requires_grad_()
+    found = mixture_log_prob(bivariate_mixture(raw), torch.tensor(point))
+    found.backward()
+    assert raw.grad is not None and bool(found.isfinite() and raw.grad.isfinite().all())
+
+
 def test_points_far_away_have_a_finite_log_density_and_gradient() -> None:
     raw = random_raw(5, 3).float().requires_grad_()
     found = mixture_log_prob(bivariate_mixture(raw), torch.full((5, 2), 1e4))

@@ -40,6 +40,11 @@ def whole(lengths: Any, *args: Any, world: int, **options: Any) -> list[list[int
     return merged
 
 
+def test_rows_that_are_neither_shuffled_nor_pooled_stay_as_they_are() -> None:
+    assert batches([5, 1, 4, 2, 3], 2, pool=1) == [[0, 1], [2, 3], [4]]
+    assert batches([5, 1, 4, 2, 3], 2, pool=1, epoch=1, start=1) == [[2, 3], [4]]
+
+
 OPTIONS = st.fixed_dictionaries(
     {
         "batch_size": st.integers(1, 9),

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightning_rnn.errors import ConfigError, DataError
 from lightning_rnn.seq2seq.cross_entropy import linear_cross_entropy
-from lightning_rnn.seq2seq.losses import sequence_cross_entropy, up_to_eos
+from lightning_rnn.seq2seq.losses import sequence_cross_entropy, shifted, up_to_eos
 
 LENGTHS = [4, 1, 0]
 SMOOTHING = [0.0, 0.1]
@@ -249,3 +249,14 @@ def test_wrong_arguments_of_the_frugal_loss_are_refused() -> None:
         linear_cross_entropy(hidden, weight, bias, targets, reduction="none")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="use one dtype"):
         linear_cross_entropy(hidden.float(), weight, bias, targets)
+
+
+@pytest.mark.parametrize(
+    ("shape", "first"), [((2, 4), 7.0), ((2, 4, 3), (1.0, 0.0, 2.0)), ((2, 1), 7.0), ((2, 0), 7.0)]
+)
+def test_targets_are_shifted_by_one_step(shape: tuple[int, ...], first: Any) -> None:
+    targets = torch.randn(shape)
+    found = shifted(targets, first)
+    assert found.shape == targets.shape and found.dtype == targets.dtype
+    assert torch.equal(found[:, 1:], targets[:, :-1])
+    assert bool((found[:, :1] == torch.tensor(first)).all())

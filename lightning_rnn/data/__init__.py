@@ -12,6 +12,7 @@ from lightning_rnn.data.folder import FolderPerClass as FolderPerClass
 from lightning_rnn.data.idx import IdxImages as IdxImages
 from lightning_rnn.data.module import DataSpec as DataSpec
 from lightning_rnn.data.module import SequenceDataModule as SequenceDataModule
+from lightning_rnn.data.ngrams import NGrams as NGrams
 from lightning_rnn.data.parallel import ParallelText as ParallelText
 from lightning_rnn.data.ragged import Ragged as Ragged
 from lightning_rnn.data.sampler import BucketBatchSampler as BucketBatchSampler

@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,20 +15,25 @@ from lightning_rnn.errors import DataError
 
 _NUMBER_WITH_POINT = re.compile(r"[+-]?\d+\.\d*([eE][+-]?\d+)?")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
+_MOST_DIGITS = 300  # of a number whose name is written out
 
 
 def label_name(text: str) -> str:
     """A class name as it was read: without space around it, and ``1.0`` is ``1``.
 
     Example:
-        >>> [label_name(text) for text in (" cat ", "1", "1.0", "-1.0000000e+00", "1.5")]
-        ['cat', '1', '1', '-1', '1.5']
+        >>> [label_name(text) for text in (" cat ", "1", "1.0", "-1.0000000e+00", "1.5", "9007199254740993.0")]
+        ['cat', '1', '1', '-1', '1.5', '9007199254740993']
     """
     name = text.strip()
     if not _NUMBER_WITH_POINT.fullmatch(name):
         return name
-    value = float(name)
-    return str(int(value)) if math.isfinite(value) and value.is_integer() else name
+    try:
+        value = Decimal(name)  # not a float: from 2**53 on, different numbers would have one name
+    except InvalidOperation:  # its exponent is too large
+        return name
+    whole = value.adjusted() < _MOST_DIGITS and value == value.to_integral_value()
+    return str(int(value)) if whole else name
 
 
 def string_fault(value: Any, what: str = "text") -> str | None:

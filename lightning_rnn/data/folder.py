@@ -20,14 +20,15 @@ def _folders(folder: Path) -> list[Path]:
         raise DataError(
             f"no folder {folder}: put it there, give another one, or set LIGHTNING_RNN_DATA to the folder that holds it"
         )
-    return sorted(path for path in folder.iterdir() if path.is_dir())
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 class FolderPerClass(Source):
     """One file for each text, in ``folder/part/label/*.txt``, as in the large movie review set (IMDB).
 
     The rows are in the order of their labels and files' names. A row's id is its file's path inside the folder, as in
-    ``test/neg/0_2.txt``. Files beside the folders of labels are passed over, as are those that do not fit the pattern.
+    ``test/neg/0_2.txt``. Files beside the folders of labels are passed over, as are those that do not fit the pattern,
+    and folders that begin with a dot, such as ``.ipynb_checkpoints``.
 
     Args:
         folder: of the parts, relative to the data folder.
@@ -81,7 +82,7 @@ class FolderPerClass(Source):
         return [path for path in found if path.name in wanted]
 
     def _files(self, folder: Path) -> list[Path]:
-        files = sorted(path for path in folder.iterdir() if path.is_file())
+        files = sorted(path for path in folder.iterdir() if not path.is_dir())
         fitting = [path for path in files if path.match(self.pattern)]
         if not fitting:
             raise DataError(f"{folder} has no file {self.pattern}: put some in, or give another pattern")

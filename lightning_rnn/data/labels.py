@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import accumulate, chain
@@ -62,7 +63,10 @@ def class_numbers(part: Examples, names: Sequence[str], per: Labels, steps: Tens
         for label in labels:
             if label not in number:
                 known = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
-                raise DataError(f"{part.where(row)}: the label {label!r} is not among the training labels ({known})")
+                raise DataError(
+                    f"{part.where(row)}: the label {label!r} is not among the training labels ({known}): mend it, or train "
+                    "with rows that have it"
+                )
         if per == "step" and len(labels) != steps[row]:
             raise DataError(f"{part.where(row)}: {len(labels)} labels for {steps[row]} steps: give one for each step")
         numbers.append([number[label] for label in labels])
@@ -83,6 +87,7 @@ def last_label(label: str, per: Labels) -> str:
 def _natural(label: str) -> tuple[int, float, str]:
     """Numbers in their order, before words in theirs."""
     try:
-        return 0, float(label), label
+        value = float(label)
     except ValueError:
-        return 1, 0.0, label
+        value = math.nan
+    return (1, 0.0, label) if math.isnan(value) else (0, value, label)

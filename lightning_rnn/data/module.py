@@ -7,16 +7,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
 import pytorch_lightning as pl
 import torch
 from matplotlib.axes import Axes
-from torch.utils.data import DataLoader
 
 from lightning_rnn.data.dataset import SplitData
+from lightning_rnn.data.loader import BatchOrder as BatchOrder
+from lightning_rnn.data.loader import Fetched, as_it_is
+from lightning_rnn.data.loader import SequenceLoader as SequenceLoader
 from lightning_rnn.data.sampler import BucketBatchSampler
-from lightning_rnn.errors import ConfigError, DataError, UserError, require
+from lightning_rnn.errors import ConfigError, DataError, require
 from lightning_rnn.runtime.processes import gathered, of_first
 from lightning_rnn.types import SequenceBatch
 
@@ -51,66 +53,6 @@ class DataSpec:
         return
 
 
-class BatchOrder(Protocol):
-    """What orders the batches of a split: a function of (seed, epoch), see :class:`BucketBatchSampler`."""
-
-    epoch: int
-    start: int  # batches of the epoch that are done with; the next iteration begins there
-
-    def __iter__(self) -> Iterator[list[Any]]: ...
-
-    def __len__(self) -> int: ...
-
-    def set_epoch(self, epoch: int) -> None:
-        """Turn to another epoch's order, from its first batch."""
-
-
-@dataclass(frozen=True)
-class _Fetched:
-    """A split as torch's loaders and their workers ask for it."""
-
-    split: SplitData
-
-    def __getitems__(self, keys: list[Any]) -> SequenceBatch | UserError:
-        try:
-            return self.split.fetch(keys)
-        except UserError as error:  # raised by the loader: a worker would wrap its traceback in the sentence
-            return error
-
-
-class SequenceLoader(DataLoader[SequenceBatch]):
-    """A loader that counts the batches handed out (not those that workers fetched ahead)."""
-
-    dataset: _Fetched  # type: ignore[assignment]  # a Dataset by its method
-    batch_sampler: BatchOrder
-    handed_out = 0
-    stands: Mapping[str, int] | None = None  # what state_dict says, whatever was handed out
-
-    def __iter__(self) -> Iterator[SequenceBatch]:  # type: ignore[override]  # torch types its private iterator
-        self.handed_out = self.batch_sampler.start
-        self.dataset.split.set_epoch(self.batch_sampler.epoch)
-        direct = self.num_workers == 0 and not self.pin_memory  # without what a DataLoader does around each batch
-        for batch in map(self.dataset.__getitems__, self.batch_sampler) if direct else super().__iter__():
-            if isinstance(batch, UserError):
-                raise batch
-            self.handed_out += 1
-            yield batch
-        self.handed_out = 0
-
-    def state_dict(self) -> dict[str, int]:
-        """Epoch, and number of batches handed out of it."""
-        return dict(self.stands or {"epoch": self.batch_sampler.epoch, "batch": self.handed_out})
-
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Go on from there."""
-        self.batch_sampler.epoch = state["epoch"]
-        self.batch_sampler.start = self.handed_out = state["batch"]
-
-
-def _as_it_is(batch: SequenceBatch | UserError) -> SequenceBatch | UserError:
-    return batch
-
-
 class SequenceDataModule(pl.LightningDataModule, ABC):
     """Base of the tasks' datamodules: a subclass reads its splits, this class serves them.
 
@@ -129,6 +71,7 @@ class SequenceDataModule(pl.LightningDataModule, ABC):
     """
 
     spec_class: ClassVar[type[DataSpec]]
+    shuffle: bool = True  # whether each epoch has another order of the training rows; a task may leave that to its user
 
     def __init__(
         self,
@@ -217,7 +160,7 @@ class SequenceDataModule(pl.LightningDataModule, ABC):
             split.lengths,
             self.batch_size if train else self.eval_batch_size,
             max_tokens=self.max_tokens and self.max_tokens * (1 if train else 4),
-            shuffle=train,
+            shuffle=train and self.shuffle,
             seed=self.seed,
             rank=self.rank,
             world=self.world if train else min(self.world, len(split)),  # of fewer rows the last processes have none
@@ -244,9 +187,9 @@ class SequenceDataModule(pl.LightningDataModule, ABC):
     def _loader(self, name: Split) -> SequenceLoader:
         split = self.split(name)
         return SequenceLoader(
-            _Fetched(split),  # type: ignore[arg-type]  # a Dataset by its method
+            Fetched(split),  # type: ignore[arg-type]  # a Dataset by its method
             batch_sampler=self.order(name, split),
-            collate_fn=_as_it_is,  # type: ignore[arg-type]  # __getitems__ gives the batch
+            collate_fn=as_it_is,  # type: ignore[arg-type]  # __getitems__ gives the batch
             num_workers=self.num_workers,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator(),  # else every iter() draws from the global one
@@ -319,5 +262,5 @@ class SequenceDataModule(pl.LightningDataModule, ABC):
             self._train_loader.stands = None
 
     def _order_options(self) -> dict[str, Any]:
-        names = ("seed", "batch_size", "max_tokens", "bucketing", "min_batches")
+        names = ("seed", "batch_size", "max_tokens", "bucketing", "min_batches", "shuffle")
         return {name: getattr(self, name) for name in names} | self._fingerprint

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ from torch.utils.data import Sampler
 
 from lightning_rnn.errors import ConfigError
 
+B = TypeVar("B")
 Rows = npt.NDArray[np.signedinteger[Any]]
 
 
@@ -70,13 +71,36 @@ def token_bounds(lengths: Rows, budget: int, size: int, world: int) -> Rows:
     return np.array(bounds, dtype=np.int64)
 
 
-class BucketBatchSampler(Sampler[list[int]]):
+class EpochSampler(Sampler[B]):
+    """Batches in an order that every epoch has for itself.
+
+    Attributes:
+        epoch: the one whose order it is.
+        start: batches of it that are done with; the next iteration begins there.
+    """
+
+    def __init__(self) -> None:
+        self.epoch, self.start = 0, 0  # of the object: Lightning's wrapper in predict copies nothing else
+
+    @property
+    def sampler(self) -> Self:
+        """Itself: Lightning calls ``set_epoch`` on ``batch_sampler.sampler`` only."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Turn to another epoch's order, from its first batch."""
+        if epoch != self.epoch:
+            self.epoch, self.start = epoch, 0
+
+
+class BucketBatchSampler(EpochSampler[list[int]]):
     """Batches of rows of like length, of a number of rows or of tokens, padding counted.
 
     By rows: shuffled, each pool of ``pool`` batches is sorted by length before it is cut, and the batches are shuffled
-    again; not shuffled, all rows are sorted by length. The last two batches share what is left, so none has a row or
-    two. By tokens (``max_tokens``): all rows are sorted by length, those of equal length in random order, and cut where
-    the longest row times the rows would pass the budget; so every epoch has the same number of batches.
+    again; not shuffled, all rows are sorted by length, or with ``pool`` 1 stay as they are. The last two batches share
+    what is left, so none has a row or two. By tokens (``max_tokens``): all rows are sorted by length, those of equal
+    length in random order, and cut where the longest row times the rows would pass the budget; so every epoch has the
+    same number of batches.
 
     Rank ``r`` of ``world`` takes every ``world``-th row of each global batch: every row once, and the same number of
     batches everywhere. The global batches depend on ``shares``, not on ``world``: a run that goes on with another
@@ -139,17 +163,7 @@ class BucketBatchSampler(Sampler[list[int]]):
                 "batches"
             )
         self.passes = -(-min_batches // (len(self.bounds) - 1))
-        self.epoch, self.start = 0, 0
-
-    @property
-    def sampler(self) -> BucketBatchSampler:
-        """Itself: Lightning calls ``set_epoch`` on ``batch_sampler.sampler`` only."""
-        return self
-
-    def set_epoch(self, epoch: int) -> None:
-        """Turn to another epoch's order, from its first batch."""
-        if epoch != self.epoch:
-            self.epoch, self.start = epoch, 0
+        super().__init__()
 
     def __len__(self) -> int:
         return self.passes * (len(self.bounds) - 1)
@@ -159,7 +173,7 @@ class BucketBatchSampler(Sampler[list[int]]):
         rows = np.arange(len(self.lengths), dtype=self.lengths.dtype)
         if self.shuffle:
             rows = rng.permutation(rows)
-        if not self.shuffle or self.by_tokens:
+        if self.by_tokens or (self.pool > 1 and not self.shuffle):
             return rows[np.argsort(self.lengths[rows], kind="stable")]
         if self.pool > 1:
             step = self.size * self.pool

@@ -40,8 +40,15 @@ class Examples:
         return Examples(inputs, labels, self.origin, [i if self.ids is None else self.ids[i] for i in index])
 
     def where(self, row: int) -> str:
-        """How a message names a row."""
-        return f"{self.origin}, row {row if self.ids is None else self.ids[row]}"
+        """How a message names a row: by its id, which for one without a name is not its line.
+
+        Example:
+            >>> Examples(["a", "b"], None, "x.csv").where(1)
+            'x.csv, row 1 (its id, counted from 0)'
+        """
+        if self.ids is None:
+            return f"{self.origin}, row {row} (its id, counted from 0)"
+        return f"{self.origin}, row {self.ids[row]}{' (its id)' if isinstance(self.ids[row], int) else ''}"
 
 
 class Source(ABC):

@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import Sampler
 
 from lightning_rnn.data.dataset import SplitData
 from lightning_rnn.data.lanes import Chunk, Pieces, Plan, cut_stream, draw, fit, schedule, whole, whole_streams
 from lightning_rnn.data.ragged import Ragged
+from lightning_rnn.data.sampler import EpochSampler
 from lightning_rnn.data.windows import spans
 from lightning_rnn.errors import ConfigError, DataError, require
 from lightning_rnn.types import SequenceBatch
@@ -112,7 +112,7 @@ def _chunks(rows: Ragged, stream: Tensor, start: Tensor, lengths: Tensor, width:
     return spans(rows.values, first, first, first + lengths, width)[0]
 
 
-class StreamBatchSampler(Sampler[list[Chunk]]):
+class StreamBatchSampler(EpochSampler[list[Chunk]]):
     """Chunks of streams, so that each row of a batch continues the same row of the batch before.
 
     A batch of all processes has ``lanes`` rows. A lane goes through whole streams, one after the other; a chunk ends
@@ -172,7 +172,7 @@ class StreamBatchSampler(Sampler[list[Chunk]]):
         self.rank, self.world = rank, world
         self._check_lanes()
         self._steps = self._count()
-        self.epoch, self.start = 0, 0
+        super().__init__()
 
     def _check_lanes(self) -> None:
         number, steps = np.count_nonzero(self.lengths), int(self.lengths.sum())
@@ -194,16 +194,6 @@ class StreamBatchSampler(Sampler[list[Chunk]]):
         even = -(-int(self.lengths.sum()) // self.lanes)  # some lane has as many steps, in any order
         over = int(self.split and self.shuffle)  # a part that goes over the stream's end has a chunk more
         return max(fullest, min(even, max(taken, fullest + over)))
-
-    @property
-    def sampler(self) -> StreamBatchSampler:
-        """Itself: Lightning calls ``set_epoch`` on ``batch_sampler.sampler`` only."""
-        return self
-
-    def set_epoch(self, epoch: int) -> None:
-        """Turn to another epoch's order, from its first batch."""
-        if epoch != self.epoch:
-            self.epoch, self.start = epoch, 0
 
     def __len__(self) -> int:
         return self._steps

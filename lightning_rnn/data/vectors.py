@@ -32,13 +32,14 @@ log = logging.getLogger(__name__)
 Rows = dict[str, list[int]]
 FileFormat = Literal["text", "binary", "glove", "gensim"]
 KEYED = (".kv", ".wordvectors")  # the names that gensim's users give to saved KeyedVectors
+PICKLE = b"\x80"  # what gensim's files begin with
 
 
 def vector_format(path: Path) -> FileFormat:
     r"""What a file of vectors is, by its name (``.kv``: gensim) and by how it begins; compressed or not.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: it cannot be read, or is none of them.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -53,6 +54,12 @@ def vector_format(path: Path) -> FileFormat:
         header = stream.readline(1 << 20)
         if looks_binary(header, stream.read(4096)):
             return "binary"
+    if header.startswith(PICKLE):
+        return "gensim"
+    if any(byte < 32 and byte not in b"\t\r\n" for byte in header):
+        raise DataError(
+            f"{path} is no file of vectors: unpack it if it is an archive, or give word2vec's, GloVe's or gensim's"
+        )
     return "text" if _is_header(header.decode("utf-8", errors="replace").rstrip().split(" ")) else "glove"
 
 
@@ -91,7 +98,10 @@ def _word(fields: list[str], size: int, where: str) -> str:
     """The word of a row; some sets have words with spaces."""
     extra = len(fields) - 1 - size
     if size < 1 or extra < 0 or any(_is_number(text) for text in fields[1 : 1 + extra]):
-        raise DataError(f"{where}: {len(fields) - 1} values, {max(size, 1)} wanted: mend this row")
+        raise DataError(
+            f"{where}: {len(fields) - 1} values, {max(size, 1)} wanted: mend this row, a word and its values with one "
+            "space between"
+        )
     return " ".join(fields[: 1 + extra])
 
 
@@ -120,14 +130,17 @@ def _keyed(path: Path) -> WordTable:
 def read_vectors(path: str | Path, limit: int | None = None) -> WordTable:
     r"""All words and vectors of a file, in its order; of a word that is there twice, the first vector.
 
+    Bytes of a word that are no UTF-8 are read as ``\ufffd``.
+
     Args:
         path: word2vec's text or binary format, GloVe's text, or gensim's ``KeyedVectors`` (``.kv``; nothing of its
             pickle is run); compressed or not (not ``.kv``); relative to the data folder.
         limit: the first so many words; None is all.
 
     Raises:
-        DataError: there is no such file, it has no words, is cut short, a row has another number of values than its
-            header or its first row says, or a value is not a finite number; names the file and the row or word.
+        DataError: there is no such file, it is none of these, has no words, is cut short, a row has another number of
+            values than its header or its first row says, or a value is not a finite number; names the file and the row
+            or word.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -139,6 +152,8 @@ def read_vectors(path: str | Path, limit: int | None = None) -> WordTable:
     file = existing(path)
     if vector_format(file) == "gensim":
         table = _keyed(file)
+        if not table.words:
+            raise DataError(f"{file} has no words: give a file of vectors")
         counts = None if table.counts is None else table.counts[:limit]
         return WordTable(table.words[:limit], table.vectors[:limit], counts)
     found, rows = dict[str, Tensor](), 0

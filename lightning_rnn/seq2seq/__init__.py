@@ -36,6 +36,7 @@ from lightning_rnn.seq2seq.heads import HeadKind as HeadKind
 from lightning_rnn.seq2seq.heads import build_head as build_head
 from lightning_rnn.seq2seq.hypotheses import Hypothesis as Hypothesis
 from lightning_rnn.seq2seq.losses import sequence_cross_entropy as sequence_cross_entropy
+from lightning_rnn.seq2seq.losses import shifted as shifted
 from lightning_rnn.seq2seq.losses import up_to_eos as up_to_eos
 from lightning_rnn.seq2seq.noise import CandidateSampler as CandidateSampler
 from lightning_rnn.seq2seq.output import FullHead as FullHead

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -37,6 +37,23 @@ def up_to_eos(tokens: Tensor, eos: int = 3) -> Tensor:
     """
     ends = tokens == eos
     return ends.cumsum(1) - ends.long() == 0
+
+
+def shifted(targets: Tensor, first: float | Sequence[float]) -> Tensor:
+    """What stands before each step of ``targets``, as a decoder reads it in training.
+
+    Args:
+        targets: ``[B, T]``, or ``[B, T, D]``.
+        first: before the first step: the id of the sentence's beginning, or ``D`` numbers.
+
+    Returns:
+        like ``targets``, whose last step is left out.
+
+    Example:
+        >>> shifted(torch.tensor([[7, 8, 3]]), 2).tolist()
+        [[2, 7, 8]]
+    """
+    return torch.cat([targets.new_tensor(first).expand_as(targets[:, :1]), targets[:, :-1]], 1)
 
 
 def sequence_cross_entropy(

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from lightning_rnn.errors import require
 
+STEEPEST = 20.0  # artanh of a correlation, at most
 PER_COMPONENT = 6  # numbers that a network gives for a component: weight, two means, two deviations, correlation
 
 
@@ -37,7 +38,8 @@ class BivariateMixture(NamedTuple):
 def bivariate_mixture(raw: Tensor, min_std: float = 0.0) -> BivariateMixture:
     r"""A mixture from the outputs of a layer (Graves 2013, equations 19 to 22).
 
-    ``π = softmax(π̂)``, ``μ = μ̂``, ``σ = exp(σ̂) + min_std``, ``ρ = tanh(ρ̂)``, of ``raw = (π̂, μ̂_x, μ̂_y, σ̂_x, σ̂_y, ρ̂)``.
+    ``π = softmax(π̂)``, ``μ = μ̂``, ``σ = exp(σ̂) + min_std``, ``ρ = tanh(ρ̂)``, of ``raw = (π̂, μ̂_x, μ̂_y, σ̂_x, σ̂_y, ρ̂)``;
+    ``ρ̂`` beyond ±20, where ``ρ`` is ±1 in float64 too and the density's ``exp(2ρ̂)`` would overflow, is cut there.
 
     Args:
         raw: ``[..., 6 M]``, the ``M`` weights first, then as above; computed in float32 at least.
@@ -62,7 +64,7 @@ def bivariate_mixture(raw: Tensor, min_std: float = 0.0) -> BivariateMixture:
     log_std = torch.stack([log_x, log_y], -1)
     if min_std:
         log_std = torch.logaddexp(log_std, log_std.new_tensor(math.log(min_std)))
-    return BivariateMixture(weights.log_softmax(-1), torch.stack([x, y], -1), log_std, slant)
+    return BivariateMixture(weights.log_softmax(-1), torch.stack([x, y], -1), log_std, slant.clamp(-STEEPEST, STEEPEST))
 
 
 def bivariate_log_probs(mixture: BivariateMixture, points: Tensor) -> Tensor:

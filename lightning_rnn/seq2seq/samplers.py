@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -40,7 +41,8 @@ class Sampling:
     drawn: int | Tensor = 0
 
     def __post_init__(self) -> None:
-        require(self.temperature > 0, f"temperature is {self.temperature}: give more than 0, or decode greedily")
+        finite = 0 < self.temperature < math.inf
+        require(finite, f"temperature is {self.temperature}: give a finite number above 0, or decode greedily")
         require(self.top_k >= 0, f"top_k is {self.top_k}: give 0 (all) or more")
         require(0 < self.top_p <= 1, f"top_p is {self.top_p}: give more than 0, at most 1")
 
@@ -102,7 +104,7 @@ def filtered(log_probs: Tensor, sampling: Sampling) -> Tensor:
         >>> filtered(torch.tensor([[0.5, 0.3, 0.2]]).log(), Sampling(top_p=0.7)) > NEVER
         tensor([[ True,  True, False]])
     """
-    scaled = log_probs / sampling.temperature
+    scaled = log_probs / min(max(sampling.temperature, 1e-30), 1e30)  # all that float32 tells apart
     size = log_probs.shape[1]
     if sampling.top_k in range(1, size) or sampling.top_p < 1:
         ordered, order = scaled.sort(dim=1, descending=True, stable=True)

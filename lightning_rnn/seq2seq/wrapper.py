@@ -14,7 +14,7 @@ from lightning_rnn.functional.options import activation as function_of
 from lightning_rnn.functional.scan import Stepper
 from lightning_rnn.layers.cell import ConditionalCell
 from lightning_rnn.layers.cells import ready
-from lightning_rnn.layers.wrappers import CellWrapper
+from lightning_rnn.layers.wrapper import CellWrapper
 from lightning_rnn.seq2seq.attention_base import Attention, Memory
 from lightning_rnn.seq2seq.feeding import Alone, Feeder, Made, feeder
 from lightning_rnn.seq2seq.layered import first_of

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import sys
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
@@ -22,22 +20,15 @@ from torch.multiprocessing.spawn import ProcessExitedException
 from lightning_rnn import __version__
 from lightning_rnn.data.module import SequenceDataModule
 from lightning_rnn.distributed.slurm import slurm_environment
-from lightning_rnn.errors import CheckpointError, ConfigError, DataError, UserError, require
+from lightning_rnn.errors import ConfigError, UserError, require
 from lightning_rnn.runtime import may_tune, tune_cpu
-from lightning_rnn.training.checkpoints import (
-    BEST,
-    LAST,
-    AtomicCheckpointIO,
-    newest_good,
-    read_checkpoint,
-    remove_litter,
-)
+from lightning_rnn.training.checkpoints import BEST, LAST, AtomicCheckpointIO, read_checkpoint
 from lightning_rnn.training.config_files import MODE, undecodable
 from lightning_rnn.training.console import progress_bar
 from lightning_rnn.training.failures import OneForAll, ended_by_another
 from lightning_rnn.training.hooks import callbacks_of
 from lightning_rnn.training.loggers import CSVLogger
-from lightning_rnn.training.messages import one_sentence, suggestion
+from lightning_rnn.training.messages import mistake_behind, one_sentence, raised_by_lightning, suggestion
 from lightning_rnn.training.module import SequenceModule
 from lightning_rnn.training.monitors import KnownMonitors
 from lightning_rnn.training.nodes import is_first_process, use_first_checkpoint
@@ -45,6 +36,7 @@ from lightning_rnn.training.non_finite import NonFinite
 from lightning_rnn.training.precision import PrecisionPolicy, check_precision
 from lightning_rnn.training.preemption import EXIT_CODE, Preempted, StopSignal
 from lightning_rnn.training.resume import LastCheckpoint, StepSeed
+from lightning_rnn.training.run_folder import check_writable, checkpoint_of, default_root, lock_run, refuse_stray
 from lightning_rnn.training.throughput import Throughput
 
 log = logging.getLogger(__name__)
@@ -126,6 +118,11 @@ class RunCommand(LightningCLI):
             if (fault := undecodable(args)) is None:
                 raise
             raise ConfigError(fault) from error
+        except ValueError as error:
+            mistake = mistake_behind(error)
+            if mistake is not None or not raised_by_lightning(error):
+                self.one_for_all.leave(mistake or error)
+            raise ConfigError(" ".join(str(error).split())) from error
         except ProcessExitedException as error:  # of a strategy that starts processes itself
             if error.exit_code != EXIT_CODE:
                 ended_by_another(error)
@@ -179,6 +176,10 @@ class RunCommand(LightningCLI):
             log.info("%s", tune_cpu())
         trainer = self.options.trainer
         check_precision(trainer.precision, trainer.accelerator)
+        for name in ("accumulate_grad_batches", "check_val_every_n_epoch"):
+            require(
+                trainer[name] is None or trainer[name] >= 1, f"trainer.{name} must be at least 1, got {trainer[name]}"
+            )
         trainer.default_root_dir = str(trainer.default_root_dir or default_root(self.options))
         self.root = Path(trainer.default_root_dir)
         self.options.checkpoint.dirpath = str(self.root / "checkpoints")
@@ -197,37 +198,7 @@ class RunCommand(LightningCLI):
                 logger.init_args.save_dir = str(self.root)
 
     def _checkpoint(self, asked: str | None) -> str | None:
-        """The checkpoint to start from: ``last`` and ``best`` are in the run folder, of the first process."""
-        folder = self.root / "checkpoints"
-        if not is_first_process():
-            return str(folder / LAST) if asked == "last" and (folder / LAST).exists() else None
-        if self.subcommand == "fit":
-            if asked is None and (folder.is_dir() or (self.root / "config.yaml").exists()):
-                raise ConfigError(
-                    f"{self.root} already holds a run: go on with --ckpt_path last, or choose another folder with "
-                    "--trainer.default_root_dir"
-                )
-            if asked == "last":
-                if self.lock is not None:  # nobody else writes there
-                    remove_litter(folder)
-                found = newest_good(folder)
-                if found is None:
-                    log.info("no checkpoint in %s yet: training from the beginning", folder)
-                    return None
-                log.info("checkpoint: %s", found)
-                return str(found)
-        if self.subcommand != "fit":
-            asked = asked or "best"
-        if asked is None:
-            return None
-        path = folder / f"{asked}.ckpt" if asked in ("best", "last") else Path(asked)
-        if not path.exists():
-            hint = "train first (fit), or give another with --ckpt_path"
-            if asked == "best" and path.with_name(LAST).is_file():
-                hint = "nothing was validated yet; take the last weights with --ckpt_path last"
-            raise CheckpointError(f"no checkpoint {path}: {hint}")
-        log.info("checkpoint: %s", path)
-        return str(path)
+        return checkpoint_of(self.root, str(self.subcommand), asked, self.lock is not None)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         own = [self.one_for_all, progress_bar(), *self.model.run_callbacks(), StepSeed(), KnownMonitors()]
@@ -238,7 +209,7 @@ class RunCommand(LightningCLI):
         self.csv = CSVLogger(self.root)
         try:
             trainer = super().instantiate_trainer(**kwargs, logger=[self.csv, *extra], plugins=self._plugins())
-        except RuntimeError as error:  # of options that do not go with this cluster
+        except (RuntimeError, TypeError) as error:  # of options that do not go with this cluster, or of wrong types
             raise ConfigError(" ".join(str(error).split())) from error
         callbacks = callbacks_of(trainer)
         last = next(one for one in callbacks if isinstance(one, LastCheckpoint))
@@ -286,58 +257,7 @@ class RunCommand(LightningCLI):
             print("\n".join(f"{Path(name).stem:9}{self.root / 'checkpoints' / name}" for name in kept[:1]))
 
 
-def default_root(options: Namespace) -> Path:
-    """``runs/<task>/<config>``."""
-    configs = options.get("config") or []
-    task: str = options.model.class_path.split(".")[-2]
-    return Path("runs") / task / (Path(str(configs[0])).stem if configs else "default")
-
-
-def check_writable(root: Path) -> None:
-    """Raise :class:`DataError` unless files can be made in the run folder."""
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        probe = root / ".write-test"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise DataError(
-            f"cannot write to the run folder {root} ({error.strerror}): choose another with --trainer.default_root_dir"
-        ) from error
-
-
-def refuse_stray(root: Path) -> None:
-    """Raise :class:`ConfigError` for a checkpoint that Lightning, under SLURM, would go on from without a word."""
-    stray = next(root.glob("hpc_ckpt_*"), None)
-    require(stray is None, f"{stray} is not of this run: move it away, or go on from it with --ckpt_path {stray}")
-
-
 def _hand_on(launcher: _MultiProcessingLauncher, number: int) -> bool:
     """Send a signal to the processes that a launcher started; False where it has not yet started any."""
     launcher.kill(number)
     return bool(launcher.procs)
-
-
-def lock_run(root: Path, patience: float = 10.0) -> BinaryIO | None:
-    """Hold the run's folder for this process, as long as the file returned is open; None on processes beside the first.
-
-    The system gives the folder free when the process ends, however it ends.
-
-    Raises:
-        ConfigError: another process trains in it.
-    """
-    if not is_first_process():
-        return None
-    file, until = (root / ".lock").open("ab"), time.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return file
-        except BlockingIOError:  # the other processes of a run that was killed take a moment to end
-            if time.monotonic() > until:
-                file.close()
-                raise ConfigError(
-                    f"another process is training in {root}: wait for it, or choose another folder with "
-                    "--trainer.default_root_dir"
-                ) from None
-            time.sleep(0.1)

@@ -105,8 +105,9 @@ def _name_classes(axes: Axes, names: Sequence[str]) -> None:
     ticks = list(range(0, len(names), -(-len(names) // 40)))
     labels = [shorten(names[tick], 18) for tick in ticks]
     upright = max(map(len, labels)) * len(names) <= 30
-    axes.set_xticks(ticks, labels, rotation=0 if upright else 45, ha="center" if upright else "right")
-    axes.set_yticks(ticks, labels)
+    turn, side = (0, "center") if upright else (45, "right")
+    axes.set_xticks(ticks, labels, rotation=turn, ha=side, parse_math=False)
+    axes.set_yticks(ticks, labels, parse_math=False)
     if not upright:
         for label in axes.get_xticklabels():
             label.set_rotation_mode("anchor")
@@ -163,6 +164,6 @@ def draw_panels(panels: Sequence[Panel], title: str) -> Figure:
     for place, (name, draw) in enumerate(panels, start=1):
         axes = figure.add_subplot(rows, columns, place)
         draw(axes)
-        axes.set_title(name, fontsize=9.5)
+        axes.set_title(name, fontsize=9.5, parse_math=False)
         axes.tick_params(labelsize=8)
     return figure

@@ -16,6 +16,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from lightning_rnn.data.disk import replace
 from lightning_rnn.data.module import SequenceDataModule
 from lightning_rnn.errors import DataError
+from lightning_rnn.runtime.processes import several
 
 T = TypeVar("T")
 
@@ -30,7 +31,7 @@ def gather_to_rank_zero(value: T) -> list[T]:
         >>> gather_to_rank_zero("rows of the only process")
         ['rows of the only process']
     """
-    if not dist.is_initialized() or dist.get_world_size() == 1:
+    if not several():
         return [value]
     root = dist.get_rank() == 0
     values: list[T | None] = [None] * dist.get_world_size()
@@ -38,13 +39,19 @@ def gather_to_rank_zero(value: T) -> list[T]:
     return [item for item in values if item is not None] if root else []
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], object], keep: Path | None = None) -> None:
+def write_atomically(
+    path: Path,
+    write: Callable[[BinaryIO], object],
+    keep: Path | None = None,
+    option: str = "--trainer.default_root_dir",
+) -> None:
     """Write a file that is whole or absent, also after a power cut, and make its folder.
 
     Args:
         path: the file; what was there before stays until the new one is whole.
         write: gets the open binary file.
         keep: where what was there before is kept; None does not keep it.
+        option: with which another place is chosen, for messages.
 
     Raises:
         DataError: it cannot be written there.
@@ -67,7 +74,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object], keep: Path
     except OSError as error:
         raise DataError(
             f"cannot write {path}: {error.strerror or error}; free or unlock that folder, or choose another with "
-            "--trainer.default_root_dir"
+            f"{option}"
         ) from error
     finally:
         if temporary.parent.is_dir() and os.access(temporary.parent, os.X_OK):

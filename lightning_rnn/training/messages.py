@@ -6,8 +6,11 @@ import difflib
 import inspect
 import re
 import sys
+import traceback
 
 from jsonargparse import ArgumentParser
+
+from lightning_rnn.errors import UserError
 
 NOISE = (
     "Expected a path but",
@@ -17,7 +20,9 @@ NOISE = (
     "Given value",
     "Expected a <class 'NoneType'>",
 )
-LOADING = "Problems parsing config: "
+LOADING, GIVEN = "Problems parsing config: ", "Given value: "
+CLASS_PATH = "a dot import path string:"
+ABSTRACT = re.compile(r"Expected an instantiatable class, but (\S+) is abstract")
 
 
 def one_sentence(message: str) -> str:
@@ -26,18 +31,72 @@ def one_sentence(message: str) -> str:
     Example:
         >>> one_sentence("Parser key 'model':\n  Does not validate\n  - Problem with 'x':\n    No module")
         "Parser key 'model': Problem with 'x': No module"
+        >>> one_sentence("Key 'a':\n - Expected a <class 'int'>\n - Expected a typing.Literal['b']\nGiven value: c")
+        "Key 'a': Expected int or one of ['b']. Got value: c"
     """
     lines = [line.strip().removeprefix("- ").removeprefix(LOADING) for line in message.splitlines()]
-    return " ".join(line for line in lines if line and not line.startswith(NOISE))
+    said = " ".join(dict.fromkeys(line for line in lines if line and not line.startswith(NOISE)))
+    said = re.sub(r"a <class '(?:\w+\.)*(\w+)'>", r"\1", said).replace("a typing.Literal", "one of ")
+    said = ABSTRACT.sub(r"\1 is abstract: name one of its classes, or the --config that does, before its options", said)
+    before, *expected = said.replace(CLASS_PATH, "the name or path of a class, not").split("Expected ")
+    said = before + ("Expected " + " or ".join(part.strip() for part in expected) if expected else "")
+    given = [line.removeprefix(GIVEN) for line in lines if line.startswith(GIVEN)]
+    plain = [value for value in given if len(value) < 40 and re.fullmatch(r"[^{}()]+", value)]
+    return f"{said}. Got value: {plain[-1]}" if plain and not said.endswith(plain[-1]) else said
+
+
+def mistake_behind(error: BaseException) -> UserError | None:
+    """The error itself where it is a user's mistake, else the one that the parser raised it from.
+
+    A class among several types (``source: PairSource | None``) that refuses its options comes as a ``ValueError`` of
+    all types.
+
+    Example:
+        >>> from lightning_rnn.errors import ConfigError
+        >>> try:
+        ...     try:
+        ...         raise ConfigError("train must be at least 1, got 0")
+        ...     except ConfigError as error:
+        ...         raise ValueError("Does not validate against any of the Union subtypes") from error
+        ... except ValueError as error:
+        ...     mistake_behind(error)
+        ConfigError('train must be at least 1, got 0')
+        >>> mistake_behind(ValueError("another")) is None
+        True
+    """
+    if isinstance(error, UserError):
+        return error
+    before = error.__cause__ or error.__context__
+    return mistake_behind(before) if before is not None and str(error).startswith(NOISE) else None
+
+
+def raised_by_lightning(error: BaseException) -> bool:
+    """Whether the frame that raised it is Lightning's own, which so refuses options.
+
+    Example:
+        >>> import pytorch_lightning as pl
+        >>> try:
+        ...     pl.Trainer(accelerator="abacus", logger=False)
+        ... except ValueError as error:
+        ...     raised_by_lightning(error)
+        True
+    """
+    frames = [frame.f_globals["__name__"] for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return bool(frames) and frames[-1].startswith(("pytorch_lightning.", "lightning_fabric."))
 
 
 def suggestion(message: str, parser: ArgumentParser) -> str:
     """``. Did you mean 'x'?`` for the unknown key that a parser's message quotes, or nothing."""
     if absent := re.search(r"module '([\w.]+)' has no attribute '(\w+)'", message):
         return _nearest(absent[2], dir(sys.modules[absent[1]])) if absent[1] in sys.modules else ""
+    if message.startswith("the following arguments are required") and re.search(r"\.(model|data)\b", message):
+        return ": choose a task by its YAML, --config configs/TASK/NAME.yaml"
+    keys = re.sub(r"<class '[^']*'>|typing\.Literal\[[^\]]*\]", "", message)
     known = sorted(_known(parser))
-    for quoted in re.findall(r"'([\w.]+)'|--([\w.]+)|: (\w+)$", message):
+    for quoted in re.findall(rf"'([\w.]+)'|--([\w.]+)|{CLASS_PATH} (\w+)", keys):
         key = next(part for part in quoted if part)
+        if found := _option(key, parser) if "unrecognized" in message else "":
+            return f". Did you mean {found!r}?"
         if key not in known and (last := key.rpartition(".")[2]) not in known and (found := _nearest(last, known)):
             return found
     return ""
@@ -48,16 +107,27 @@ def _nearest(key: str, known: list[str]) -> str:
     return f". Did you mean {near[0]!r}?" if near else ""
 
 
+def _option(key: str, parser: ArgumentParser) -> str:
+    """The option whose last part is this key: ``--trainer.max_epochs`` of ``max_epochs``."""
+    from lightning_rnn.data import SequenceDataModule
+    from lightning_rnn.training.module import SequenceModule
+
+    options = [dest for one in (parser, *_verbs(parser)) for dest in _dests(one)]
+    for name, base in (("model", SequenceModule), ("data", SequenceDataModule)):
+        options += [f"{name}.{one}" for found in _below(base) for one in inspect.signature(found).parameters]
+    return next((f"--{one}" for end in (f".{key}", f"_{key}") for one in options if one.endswith(end)), "")
+
+
 def _known(parser: ArgumentParser) -> set[str]:
     """Options of the parser and its verbs, and of the classes of this project that were imported, and their names."""
-    names = {part for dest in _dests(parser) for part in dest.split(".")}
-    for action in parser._actions:
-        if isinstance(action.choices, dict):
-            names |= {part for verb in action.choices.values() for dest in _dests(verb) for part in dest.split(".")}
-            names |= set(action.choices)
+    names = {part for one in (parser, *_verbs(parser)) for dest in _dests(one) for part in dest.split(".")}
     for base in _classes():
         names |= {base.__name__, *inspect.signature(base).parameters}
     return names
+
+
+def _verbs(parser: ArgumentParser) -> list[ArgumentParser]:
+    return [verb for action in parser._actions if isinstance(action.choices, dict) for verb in action.choices.values()]
 
 
 def _dests(parser: ArgumentParser) -> list[str]:
@@ -68,8 +138,13 @@ def _classes() -> list[type]:
     from lightning_rnn.data import SequenceDataModule, Source
     from lightning_rnn.training.module import SequenceModule
 
-    found: list[type] = [SequenceDataModule, Source, SequenceModule]
-    for base in found:
-        subclasses: list[type] = base.__subclasses__()
+    return [found for base in (SequenceDataModule, Source, SequenceModule) for found in _below(base)]
+
+
+def _below(base: type) -> list[type]:
+    """A class and all classes below it that were imported."""
+    found = [base]
+    for one in found:
+        subclasses: list[type] = one.__subclasses__()
         found += subclasses
     return found

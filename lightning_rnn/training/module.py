@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, get_args
 
 import pytorch_lightning as pl
@@ -15,58 +15,23 @@ from torch.utils import _pytree as pytree
 from torchmetrics import MeanMetric, Metric, MetricCollection
 
 from lightning_rnn.data.module import DataSpec, SequenceDataModule
-from lightning_rnn.errors import CheckpointError, ConfigError, DataError
+from lightning_rnn.errors import ConfigError, require
 from lightning_rnn.layers.cell import first_tensor
 from lightning_rnn.layers.sequence import SequenceLayer
 from lightning_rnn.training.carry import Carry, from_plain, share_out, to_plain
 from lightning_rnn.training.hooks import datamodule_of, gather_to_rank_zero
+from lightning_rnn.training.matching import CHECKPOINT_KEY as CHECKPOINT_KEY
+from lightning_rnn.training.matching import FORMAT_VERSION, check_shapes, check_spec, saved_spec
 from lightning_rnn.training.optimizers import configured
 from lightning_rnn.training.precision import log_engine_once
 from lightning_rnn.training.running_metrics import counted, restore, uncounted
+from lightning_rnn.training.step_result import StepResult as StepResult
+from lightning_rnn.training.step_result import without_rows
 from lightning_rnn.types import Nest, SequenceBatch
 
 log = logging.getLogger(__name__)
-CHECKPOINT_KEY = "lightning_rnn"
-FORMAT_VERSION = 1
 Stage = Literal["train", "val", "test"]
 Rows = dict[str, Sequence[Any] | Tensor]
-
-
-@dataclass
-class StepResult:
-    """What one step of a module gives.
-
-    Attributes:
-        loss: scalar, the mean over the batch's valid elements.
-        predictions: what metrics compare with ``targets``.
-        targets: as in the batch; None where there are none.
-        weight: number of valid elements behind ``loss`` (the sum of their weights where they are weighted).
-        ids: the row of each prediction, ``[N]``, where they are not the batch's rows in order.
-
-    Raises:
-        DataError: as many floating targets as predictions, but of another shape: a loss would broadcast them.
-
-    Example:
-        >>> StepResult(torch.zeros(()), torch.zeros(4, 1), torch.zeros(4), 4)
-        Traceback (most recent call last):
-        lightning_rnn.errors.DataError: targets [4] for predictions [4, 1] would be broadcast: give both one shape
-    """
-
-    loss: Tensor
-    predictions: Nest
-    targets: Nest | None
-    weight: float
-    ids: Tensor | None = None
-
-    def __post_init__(self) -> None:
-        ours, theirs = self.predictions, self.targets
-        if not (isinstance(ours, Tensor) and isinstance(theirs, Tensor) and theirs.is_floating_point()):
-            return
-        if ours.shape != theirs.shape and ours.numel() == theirs.numel():
-            raise DataError(
-                f"targets {list(theirs.shape)} for predictions {list(ours.shape)} would be broadcast: give both one "
-                "shape"
-            )
 
 
 class SequenceModule(pl.LightningModule, ABC):
@@ -87,7 +52,7 @@ class SequenceModule(pl.LightningModule, ABC):
         self.losses = nn.ModuleDict({f"{stage}_stage": MeanMetric() for stage in get_args(Stage)})
         self.metrics = nn.ModuleDict()
         self.carries = {True: Carry(), False: Carry()}  # in training, and elsewhere
-        self._empty_batches = 0  # without a valid element
+        self._empty_batches, self._was_loaded = 0, False  # without a valid element; from a checkpoint
         self._processes: list[dict[str, Any]] = []  # what each had counted and carried, in the checkpoint to go on from
         self._optimizer: dict[str, Any] = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3}}
         self._lr_scheduler: dict[str, Any] | None = None
@@ -110,6 +75,10 @@ class SequenceModule(pl.LightningModule, ABC):
     def to_rows(self, batch: SequenceBatch, result: StepResult) -> Rows:
         """Columns of the predictions file, one entry per row of the batch (``id`` is added)."""
 
+    def start_from_files(self) -> None:
+        """Take vectors or weights that were learned elsewhere; called before the first step, in a new run alone."""
+        return
+
     def run_callbacks(self) -> list[pl.Callback]:
         """Callbacks that the command line adds for this task: predictions and figures."""
         from lightning_rnn.training.figures import LearningCurves  # late: figures and rows need this module
@@ -122,6 +91,7 @@ class SequenceModule(pl.LightningModule, ABC):
     def configure_model(self) -> None:
         """Build the network, once; from the datamodule's spec where there is none yet."""
         if self.spec is None and self._datamodule is not None:
+            check_kind(self, self._datamodule)
             self.spec = self._datamodule.spec
         if self.spec is not None and "network" not in self._modules:
             self.network = self.build(self.spec)
@@ -129,7 +99,9 @@ class SequenceModule(pl.LightningModule, ABC):
                 self.metrics[f"{stage}_stage"] = self.build_metrics(self.spec, stage).clone(prefix=f"{stage}_")
 
     def on_fit_start(self) -> None:
-        """Log the network's size, and with the first batch what each recurrent layer runs on."""
+        """Start from files in a new run; log the network's size, and on the way what each recurrent layer runs on."""
+        if not (self._was_loaded or self.trainer.global_step):  # the steps of a checkpoint are put back after this
+            self.start_from_files()
         if not self.trainer.is_global_zero:
             return
         count = sum(parameter.numel() for parameter in self.network.parameters())
@@ -295,19 +267,13 @@ class SequenceModule(pl.LightningModule, ABC):
                 other shapes than this configuration's.
         """
         spec = self.read_spec(checkpoint)
-        if self.spec is not None and self.spec.to_dict() != spec.to_dict():
-            ours, theirs = self.spec.to_dict(), spec.to_dict()
-            key = next(key for key in ours if ours[key] != theirs.get(key))
-            there, here = _short(theirs.get(key)), _short(ours[key])
-            different = f"its {key} is {there}, this data's is {here}" if there != here else f"it has another {key}"
-            raise CheckpointError(
-                f"the checkpoint was trained on other data: {different}. Use the data it was trained on, or train anew."
-            )
+        if self.spec is not None:
+            check_spec(self.spec.to_dict(), spec.to_dict())
         self.spec = spec
         self.configure_model()
         if "state_dict" in checkpoint:  # of one in parts the weights were loaded already
-            self._check_shapes(checkpoint["state_dict"])
-        self._processes = checkpoint[CHECKPOINT_KEY].get("processes", [])
+            check_shapes(self.network.state_dict(prefix="network."), checkpoint["state_dict"])
+        self._processes, self._was_loaded = checkpoint[CHECKPOINT_KEY].get("processes", []), True
 
     @classmethod
     def read_spec(cls, checkpoint: Mapping[str, Any]) -> DataSpec:
@@ -316,40 +282,17 @@ class SequenceModule(pl.LightningModule, ABC):
         Raises:
             CheckpointError: it is not one of this task.
         """
-        saved = checkpoint.get(CHECKPOINT_KEY)
         task = cls.__module__.rpartition(".")[0] or cls.__module__
-        if saved is None:
-            raise CheckpointError("this is not a checkpoint of lightning-rnn: it names no task")
-        if saved["task"] != task:
-            raise CheckpointError(f"the checkpoint is of the task {saved['task']}, this is {task}")
-        if saved["format"] > FORMAT_VERSION:
-            raise CheckpointError(f"the checkpoint has format {saved['format']}; update lightning-rnn to read it")
-        return cls.spec_class(**saved["spec"])
-
-    def _check_shapes(self, state: Mapping[str, Tensor]) -> None:
-        own = {name: tuple(value.shape) for name, value in self.network.state_dict(prefix="network.").items()}
-        theirs = {name: tuple(value.shape) for name, value in state.items() if name.startswith("network.")}
-        different = [name for name in sorted(own | theirs) if own.get(name) != theirs.get(name)]
-        if different:
-            shown = "; ".join(
-                f"{n}: {theirs.get(n, 'absent')} there, {own.get(n, 'absent')} here" for n in different[:3]
-            )
-            raise CheckpointError(
-                f"the checkpoint's network differs from this configuration's in {len(different)} weights ({shown}). "
-                "Give the model options it was trained with (config.yaml of its run has them)."
-            )
+        return cls.spec_class(**saved_spec(checkpoint, task))
 
 
-def without_rows(result: StepResult) -> StepResult:
-    """The result of a batch that stands in: of no rows, so that nothing of it counts."""
-    none = pytree.tree_map_only(Tensor, lambda t: t[:0], (result.predictions, result.targets, result.ids))
-    predictions, targets, ids = none
-    return replace(result, loss=0 * result.loss, predictions=predictions, targets=targets, weight=0, ids=ids)
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+def check_kind(model: SequenceModule, data: SequenceDataModule) -> None:
+    """Raise :class:`ConfigError` for data of another task than the model's."""
+    require(
+        data.spec is None or isinstance(data.spec, model.spec_class),
+        f"{type(model).__name__} does not take what {type(data).__name__} gives ({type(data.spec).__name__}, not "
+        f"{model.spec_class.__name__}): give model and data of one task",
+    )
 
 
 def check_probability(name: str, value: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import signal
 from pathlib import Path
 
 import polars
@@ -284,6 +285,27 @@ def test_key_misspelt_in_yaml_is_named(tmp_path: Path, capsys: pytest.CaptureFix
     path.write_text(text.replace("max_epochs", "max_epoch"))
     assert main(["fit", "--config", str(path)]) == 2
     assert "Did you mean 'max_epochs'" in capsys.readouterr().err
+
+
+class Interrupt(pl.Callback):
+    """Ctrl-C in the second epoch."""
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.current_epoch == 1:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupted_run_ends_with_130_and_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(SequenceClassifier, "run_callbacks", lambda self: [Interrupt()])
+    run = f"fit {DIGITS} --trainer.max_epochs 2 --trainer.limit_train_batches 1 --trainer.default_root_dir {tmp_path}"
+    assert main(run.split()) == 130
+    signal.signal(signal.SIGINT, handler)  # Lightning lets no second one disturb the end
+    assert capsys.readouterr().err.splitlines()[-1].startswith("interrupted: --ckpt_path last goes on")
+    monkeypatch.undo()
+    assert main([*run.split(), "--ckpt_path", "last"]) == 0
 
 
 def test_run_folder_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
