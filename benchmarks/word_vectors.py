@@ -120,7 +120,7 @@ def our_trained(setting: Setting, seed: int) -> tuple[WordTable, float]:
     start = time.process_time()
     data = WordVectorData(
         TextLines(corpus.file), cut="spaces", lower=corpus.lower, joined=True, piece_words=CHUNK, min_count=MIN_COUNT,
-        subsample=SAMPLE, window=WINDOW, negatives=NEGATIVE, val_fraction=0, batch_size=1, seed=seed,
+        subsample=SAMPLE, window=WINDOW, negatives=NEGATIVE, val_fraction=0, shuffle=False, batch_size=1, seed=seed,
     )  # fmt: skip
     model = WordVectors(SIZE, setting.architecture, loss=setting.loss, learning_rate=ALPHA)  # type: ignore[arg-type]
     trainer.fit(model, data)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from gensim.models import KeyedVectors, Word2Vec
 from torch import nn
 
 from lightning_rnn.data.vectors import read_vectors, read_word_vectors, vector_format, write_vectors
@@ -71,6 +73,36 @@ def test_a_bad_text_is_named_with_its_row(tmp_path: Path, content: str, problem:
     with pytest.raises(DataError, match=problem) as caught:
         read_vectors(tmp_path / "a.txt")
     assert str(tmp_path / "a.txt") in str(caught.value)
+
+
+@pytest.mark.parametrize("digits", [1, 40])
+def test_text_in_another_encoding_is_not_taken_for_binary(tmp_path: Path, digits: int) -> None:
+    values = " ".join([f"0.{'5' * digits}"] * 200)  # the second row is longer than what is looked at
+    text = f"2 200\ncaf\xe9 {values}\nthe {values}\n"
+    (tmp_path / "a.txt").write_bytes(text.encode("latin-1"))
+    found = read_vectors(tmp_path / "a.txt")
+    assert found.words == ["caf\ufffd", "the"] and found.vectors.shape == (2, 200)
+
+
+def test_gensims_files_are_told_by_their_beginning_whatever_their_name(tmp_path: Path) -> None:
+    model = Word2Vec([["a", "b"]] * 9, vector_size=3, min_count=1)
+    model.wv.save(str(tmp_path / "a.wv"))
+    model.save(str(tmp_path / "a.model"))
+    assert torch.equal(read_vectors(tmp_path / "a.wv").vectors, torch.from_numpy(model.wv.vectors))
+    with pytest.raises(DataError, match=r"a\.model is not what KeyedVectors\.save.*model\.wv\.save"):
+        read_vectors(tmp_path / "a.model")
+    KeyedVectors(3).save(str(tmp_path / "empty.kv"))
+    with pytest.raises(DataError, match=r"empty\.kv has no words"):
+        read_vectors(tmp_path / "empty.kv")
+
+
+def test_what_is_no_file_of_vectors_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.bz2").write_bytes(bz2.compress(b"the 1 2\n"))
+    with pytest.raises(DataError, match=r"a\.bz2 is no file of vectors: unpack it"):
+        read_vectors(tmp_path / "a.bz2")
+    (tmp_path / "a.txt").write_text("the\t1\t2\n")
+    with pytest.raises(DataError, match=r"row 1: 0 values, 1 wanted: .* with one space between"):
+        read_vectors(tmp_path / "a.txt")
 
 
 def test_of_a_word_that_is_there_twice_the_first_vector_is_taken(

@@ -48,15 +48,17 @@ def test_what_gensim_writes_is_read(table: WordTable, tmp_path: Path, kind: str)
     assert found.words == WORDS and torch.equal(found.vectors, table.vectors) and found.counts is None
 
 
-@pytest.mark.parametrize("rows", [1, 300])
-def test_saved_keyed_vectors_are_read_without_gensim_with_large_arrays_beside_them(tmp_path: Path, rows: int) -> None:
+@pytest.mark.parametrize(("rows", "protocol"), [(1, 4), (1, 5), (300, 4)])
+def test_saved_keyed_vectors_are_read_without_gensim_with_large_arrays_beside_them(
+    tmp_path: Path, rows: int, protocol: int
+) -> None:
     words = [f"w{i}" for i in range(rows)]
     values = np.arange(rows * 100, dtype=np.float32).reshape(rows, 100)
     keyed = KeyedVectors(100)
     keyed.add_vectors(words, values)
     keyed.set_vecattr("w0", "count", 12)
     keyed.fill_norms()
-    keyed.save(str(tmp_path / "a.kv"), sep_limit=1000)
+    keyed.save(str(tmp_path / "a.kv"), sep_limit=1000, pickle_protocol=protocol)
     assert (tmp_path / "a.kv.vectors.npy").exists() == (rows > 1)
     found = read_vectors(tmp_path / "a.kv")
     assert found.words == words and np.array_equal(found.vectors.numpy(), values)
@@ -132,6 +134,12 @@ def test_words_that_a_file_cannot_hold_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the word 'New York' has white space"):
         write_vectors(tmp_path / "a.txt", WordTable(["New York"], torch.ones(1, 2)))
     assert not (tmp_path / "a.txt").exists()
+    other = ["1\u00a0000", "\u3000", "a\u2028b"]  # white space of Unicode is no end of a word in these formats
+    for kind in ("text", "binary", "glove"):
+        write_vectors(tmp_path / "a", WordTable(other, torch.eye(3)), kind)  # type: ignore[arg-type]
+        assert read_vectors(tmp_path / "a").words == other
+    write_vectors(tmp_path / "a", WordTable(other, torch.eye(3)))
+    assert KeyedVectors.load_word2vec_format(str(tmp_path / "a")).index_to_key == other
     with pytest.raises(ConfigError, match="the format must be one of text, binary, glove, got 'csv'"):
         write_table(io.BytesIO(), WordTable(["a"], torch.ones(1, 2)), "csv")  # type: ignore[arg-type]
 

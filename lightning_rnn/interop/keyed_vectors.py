@@ -15,7 +15,9 @@ ALLOWED = {  # what such a pickle may name, and what stands for it; anything els
     ("numpy", "dtype"): np.dtype,
 }
 MAKERS = {"_reconstruct": np.zeros(0).__reduce__()[0], "scalar": np.float32(0).__reduce__()[0]}
+FROM_BUFFER = np.zeros(1).__reduce_ex__(5)[0]  # of numbers only
 MULTIARRAY = ("numpy.core.multiarray", "numpy._core.multiarray")
+PROTOCOL_5 = {("numpy.core.numeric", "_frombuffer"), ("numpy._core.numeric", "_frombuffer")}
 KEYED = ("gensim.models.keyedvectors", "gensim.models.word2vec")
 APART = "__numpys"  # attributes that gensim keeps in files of their own
 
@@ -36,6 +38,8 @@ class _Reader(pickle.Unpickler):
             return SavedKeyedVectors
         if module in MULTIARRAY and name in MAKERS:
             return MAKERS[name]
+        if (module, name) in PROTOCOL_5:
+            return FROM_BUFFER
         if (module, name) in ALLOWED:
             return ALLOWED[module, name]
         raise pickle.UnpicklingError(f"it names {module}.{name}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, get_args
@@ -57,7 +58,9 @@ def parse_header(line: bytes, name: str) -> tuple[int, int]:
 
 
 def looks_binary(header: bytes, sample: bytes) -> bool:
-    """Whether what follows the header is word2vec's binary format, by a sample: text has no control characters.
+    """Whether what follows the header is word2vec's binary format, by a sample: no control characters are in a text.
+
+    Text in another encoding than UTF-8 is told by its first row, whose values are numbers.
 
     Example:
         >>> looks_binary(b"1 2", b"a " + np.ones(2, np.float32).tobytes()), looks_binary(b"1 2", b"a 1.0 1.0")
@@ -67,7 +70,9 @@ def looks_binary(header: bytes, sample: bytes) -> bool:
     if len(fields) != 2 or not all(field.isdigit() for field in fields):
         return False
     beginning = sample[:4096]
-    return any(byte < 32 and byte not in b"\t\n\r" for byte in beginning) or not _is_text(beginning)
+    if any(byte < 32 and byte not in b"\t\n\r" for byte in beginning):
+        return True
+    return not _is_text(beginning) and not _has_numbers(beginning, int(fields[1]))
 
 
 def _is_text(sample: bytes) -> bool:
@@ -76,6 +81,13 @@ def _is_text(sample: bytes) -> bool:
     except UnicodeDecodeError as error:
         return error.start > len(sample) - 4  # cut inside a character
     return True
+
+
+def _has_numbers(sample: bytes, size: int) -> bool:
+    """Whether the first row is a word and numbers; of a row beyond the sample's end, its last value is not read."""
+    row, ended, _ = sample.partition(b"\n")
+    fields = row.split()[-size:] if ended else row.split()[1:-1]
+    return bool(fields) and all(re.fullmatch(rb"[-+]?[0-9]*\.?[0-9]+([eE][-+]?[0-9]+)?", field) for field in fields)
 
 
 class _Buffer:
@@ -154,7 +166,7 @@ def write_table(stream: BinaryIO, table: WordTable, kind: Format = "text") -> No
     The numbers in a text are the shortest ones that are read as the same float32.
 
     Raises:
-        DataError: a word has white space in it, which these formats cannot hold.
+        DataError: a word is empty or has a space, tab or line end in it, which these formats cannot hold.
 
     Example:
         >>> import io
@@ -163,9 +175,13 @@ def write_table(stream: BinaryIO, table: WordTable, kind: Format = "text") -> No
         b'1 2\nto 1.0 0.1\n'
     """
     require(kind in get_args(Format), f"the format must be one of {', '.join(get_args(Format))}, got {kind!r}")
-    spaced = next((word for word in table.words if not word or word.split() != [word]), None)
+    spaced = next((word for word in table.words if word.encode().split() != [word.encode()]), None)
     if spaced is not None:
-        raise DataError(f"the word {spaced!r} has white space in it, files of vectors cannot hold it: leave it out")
+        what = "has white space in it" if spaced else "is empty"
+        raise DataError(
+            f"the word {spaced!r} {what}, files of this format cannot hold it: write gensim's KeyedVectors, or leave "
+            "it out"
+        )
     vectors = table.vectors.detach().cpu().float().numpy().astype("<f4")
     if kind != "glove":
         stream.write(f"{len(table.words)} {vectors.shape[1]}\n".encode())

@@ -13,6 +13,11 @@ from .module import WordVectors
 class NeighborFigure(FigureCallback):
     """Draws ``neighbors.png``: the words of ``model.shown``, or frequent ones far apart, with what is near."""
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Raises :class:`DataError` where a word of ``model.shown`` has no vector: now, not when all is learned."""
+        assert isinstance(pl_module, WordVectors)
+        pl_module.queries.rows(pl_module.shown or [])
+
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._draw(trainer, pl_module)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from math import isnan
 from typing import Any
 
 from lightning_rnn.data.vectors import write_vectors
@@ -94,7 +95,9 @@ def evaluate(options: argparse.Namespace) -> Answer:
             row = {"section": section.name, "accuracy": section.accuracy, "correct": len(section.correct)}
             answer["analogies"].append({"file": path.name, **row, "questions": section.questions, "oov": found.oov})
     for path in options.similarity:
-        answer["similarity"].append({"file": path.name, **similarity(queries, placed(path), *how)._asdict()})
+        judged = similarity(queries, placed(path), *how)._asdict()
+        plain = {name: None if isnan(value) else value for name, value in judged.items()}  # JSON has no nan
+        answer["similarity"].append({"file": path.name, **plain})
     return answer
 
 
@@ -120,6 +123,8 @@ def lines(answer: Answer) -> list[str]:
 
 
 def _plain(value: object) -> str:
+    if value is None:
+        return "nan"
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,8 @@ class WordVectorData(SequenceDataModule):
         val_fraction: share of the training texts that becomes the validation part where the source has none; 0 trains
             on all of it, without validation.
         split_seed: of that share.
+        shuffle: whether training goes through the rows in another order in each epoch; else in that of the text, as
+            word2vec's and gensim's programs do, so that the end of the text counts most.
         batch_size: rows per batch and process; the last two batches of an epoch share what is left.
         eval_batch_size: the same for validation, test and predict; None is four times ``batch_size``.
         min_batches: a training epoch has at least this many batches: small parts are gone through several times.
@@ -148,6 +151,7 @@ class WordVectorData(SequenceDataModule):
         noise_exponent: float = 0.75,
         val_fraction: float = 0.05,
         split_seed: int = 0,
+        shuffle: bool = True,
         batch_size: int = 8,
         eval_batch_size: int | None = None,
         min_batches: int = 1,
@@ -170,7 +174,7 @@ class WordVectorData(SequenceDataModule):
         self.phrases, self.phrase_min_count, self.phrase_threshold = phrases, phrase_min_count, phrase_threshold
         self.subsample, self.window, self.dynamic_window = subsample, window, dynamic_window
         self.negatives, self.noise_exponent = negatives, noise_exponent
-        self.val_fraction, self.split_seed = val_fraction, split_seed
+        self.val_fraction, self.split_seed, self.shuffle = val_fraction, split_seed, shuffle
 
     def prepare_data(self) -> None:
         """Download what is absent."""
@@ -240,6 +244,7 @@ class WordVectorData(SequenceDataModule):
             self.negatives,
             self.seed if name == "train" else 0,
         )
+        _require_pairs(name, pieces, maker)
         return TextRows(pieces, maker, fixed=name != "train")
 
     def _words(self) -> WordRows:
@@ -248,13 +253,27 @@ class WordVectorData(SequenceDataModule):
 
     def draw(self, axes: Axes, split: Split, row: int) -> None:
         """The words of a row."""
-        axes.text(0.5, 1.0, " ".join(self._text(split, row))[:300], fontsize=8, ha="center", va="top", wrap=True)
+        text = textwrap.fill(" ".join(self._text(split, row)), 40, max_lines=9)
+        axes.text(0.5, 1.0, text, fontsize=8, ha="center", va="top", parse_math=False)
         axes.set_axis_off()
 
     def _text(self, split: Split, row: int) -> Iterator[str]:
         assert self.spec is not None
         for number in self.split(split).inputs[row].tolist():
             yield self.spec.words[number - 1] if number else "|"
+
+
+def _require_pairs(name: Split, pieces: Ragged, maker: PairMaker) -> None:
+    """Raise :class:`DataError` where a part gives no pair: training ever, the others as they are drawn."""
+    drawn = replace(maker, keep=np.ones_like(maker.keep)) if name == "train" else maker
+    if any(len(drawn.make(pieces, [row], FIXED).center) for row in range(len(pieces))):
+        return
+    after, mend = " once data.subsample has left some out", "lower data.subsample or set data.val_fraction 0"
+    if name == "train":
+        after, mend = "", "set data.joined true"
+    raise DataError(
+        f"the {name} text has no two words of the vocabulary in one text{after}: give more or longer texts, or {mend}"
+    )
 
 
 def require_noise(loss: str, negatives: int) -> None:

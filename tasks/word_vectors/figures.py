@@ -83,6 +83,7 @@ def draw_neighbors(queries: WordQueries, words: Sequence[str], title: str, topn:
                 fontsize=9,
                 color=color,
                 weight=weight,
+                parse_math=False,
             )
     axes.set_title(title, fontsize=12)
     axes.set_xticks([])

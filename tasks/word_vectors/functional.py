@@ -133,13 +133,15 @@ def read(
     """
     groups, around = block.contexts.shape
     there = block.contexts >= 0
-    rows = inputs.index_select(0, block.contexts.clamp(min=0).view(-1)).view(groups, around, -1)
+    near = block.contexts.clamp(min=0)
     chosen = outputs.index_select(0, block.outputs.reshape(-1)).view(groups, block.outputs.shape[1], -1)
-    whole = shares = there.to(rows.dtype)
+    whole = shares = there.to(inputs.dtype)
     if architecture == "cbow":
         part = whole / whole.sum(1, keepdim=True).clamp(min=1)
-        rows = torch.bmm((part if mean else whole).unsqueeze(1), rows)
+        rows = F.embedding_bag(near, inputs, mode="sum", per_sample_weights=part if mean else whole).unsqueeze(1)
         shares, there = part if mean == exact else whole, there.any(1, keepdim=True)
+    else:
+        rows = inputs.index_select(0, near.view(-1)).view(groups, around, -1)
     return Read(rows, shares, there, chosen, torch.bmm(rows, chosen.transpose(1, 2)))
 
 

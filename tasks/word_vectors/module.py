@@ -27,8 +27,6 @@ from .spec import WordVectorSpec
 from .tables import read_table
 
 log = logging.getLogger(__name__)
-BLOCK = {"hierarchical": 64}  # pairs learned from together; the root of a tree is in all of them
-OTHERS = 500
 
 
 class WordVectors(SequenceModule):
@@ -50,7 +48,7 @@ class WordVectors(SequenceModule):
             :func:`.functional.pair_losses`.
         learning_rate: of the first step.
         min_learning_rate: of the last; it falls linearly over the run's steps.
-        block_pairs: pairs whose gradients are computed together; None is 500, and 64 with ``hierarchical``.
+        block_pairs: pairs whose gradients are computed together.
         start_from: vectors file or checkpoint that known words start from; give data.known as well to keep all its
             words. None starts anew.
         similarity: file of word pairs with people's judgments; validation and test give the rank correlation with it.
@@ -80,7 +78,7 @@ class WordVectors(SequenceModule):
         loss: Loss = "negative_sampling",
         learning_rate: float = 0.05,
         min_learning_rate: float = 1e-4,
-        block_pairs: int | None = None,
+        block_pairs: int = 500,
         start_from: str | None = None,
         similarity: str | None = None,
         analogies: str | None = None,
@@ -89,16 +87,16 @@ class WordVectors(SequenceModule):
         shown: list[str] | None = None,
     ) -> None:
         super().__init__()
-        for name, value in {"size": size, "neighbors": neighbors, "restrict_vocab": restrict_vocab}.items():
+        least = {"size": size, "block_pairs": block_pairs, "neighbors": neighbors, "restrict_vocab": restrict_vocab}
+        for name, value in least.items():
             require(value >= 1, f"model.{name} must be at least 1, got {value}")
-        require(block_pairs is None or block_pairs >= 1, f"model.block_pairs must be at least 1, got {block_pairs}")
         falls = 0 <= min_learning_rate <= learning_rate and learning_rate > 0
         require(falls, f"model.learning_rate {learning_rate} must be above 0 and not below {min_learning_rate}")
         self.save_hyperparameters()
         self.automatic_optimization = False
         self.options = NetworkOptions(size, architecture, loss, cbow_mean, cbow_exact)
         self.rates = learning_rate, min_learning_rate
-        self.block_pairs = block_pairs or BLOCK.get(loss, OTHERS)
+        self.block_pairs = block_pairs
         self.start_from, self.neighbors, self.shown = start_from, neighbors, shown
         self.scorer = Scorer(similarity, analogies, restrict_vocab)
 
@@ -129,18 +127,20 @@ class WordVectors(SequenceModule):
         return torch.optim.SGD(self.parameters(), lr=self.rates[0])
 
     def on_fit_start(self) -> None:
-        """Start from the vectors asked for, unless the run goes on from a checkpoint."""
+        """Log how vectors are learned."""
         super().on_fit_start()
         how, dtype = self.options, str(self.network.inputs.dtype).removeprefix("torch.")
         log.info("%s, %s: blocks of %d pairs, in %s", how.architecture, how.loss, self.block_pairs, dtype)
-        if self.start_from is not None and not self.trainer.global_step:
-            self._start(Path(self.start_from))
 
-    def _start(self, path: Path) -> None:
+    def start_from_files(self) -> None:
+        """Start from the vectors of ``start_from``."""
+        if self.start_from is None:
+            return
+        path = Path(self.start_from)
         table, outputs = read_table(path)
         assert self.spec is not None
-        if table.vectors.shape[1] != self.options.size:
-            raise ConfigError(f"{path} has vectors of {table.vectors.shape[1]} numbers: set model.size to that")
+        size = table.vectors.shape[1]
+        require(size == self.options.size, f"{path} has vectors of {size} numbers: set model.size={size}")
         place = {word: row for row, word in enumerate(table.words)}
         found = [(row, place[word]) for row, word in enumerate(self.spec.words) if word in place]
         if not found:

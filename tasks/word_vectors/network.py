@@ -27,7 +27,8 @@ class NetworkOptions:
 class WordVectorNetwork(nn.Module):
     r"""Word vectors and output vectors.
 
-    Word vectors begin uniform in :math:`\pm 1 / 2D`, output vectors at zero, as in word2vec.
+    Word vectors begin uniform in :math:`\pm 1 / D`, output vectors at zero, as gensim's do; word2vec's program begins
+    in half of that, from where CBOW is slow to leave.
 
     Args:
         counts: of each word in the training text, which the tree of hierarchical softmax is made of.
@@ -51,17 +52,21 @@ class WordVectorNetwork(nn.Module):
         super().__init__()
         words, self.options = len(counts), options
         tree = options.loss == "hierarchical"
-        self.inputs = nn.Parameter((torch.rand(words, options.size) - 0.5) / options.size)
+        self.inputs = nn.Parameter((2 * torch.rand(words, options.size) - 1) / options.size)
         self.outputs = nn.Parameter(torch.zeros(words - tree, options.size))
         if tree:
             for name, value in zip(("nodes", "codes", "depths"), huffman_tree(counts), strict=True):
                 self.register_buffer(name, value, persistent=False)
 
     def blocks(self, pairs: Pairs, size: int) -> Iterator[tuple[Block, slice]]:
-        """The pairs in blocks of about ``size``, each of centres of like reach, with their places."""
+        """The pairs in blocks of about ``size``, each of centres of like reach, with their places.
+
+        A pair is a centre word with one word near it, or in CBOW with all of them.
+        """
         start, window = 0, pairs.contexts.shape[1] // 2
         for reach, count in enumerate(torch.bincount(pairs.reach, minlength=window + 1).tolist()):
-            step, end = max(1, size // max(2 * reach, 1)), start + count
+            near = 1 if self.options.architecture == "cbow" else max(2 * reach, 1)
+            step, end = max(1, size // near), start + count
             for begin in range(start, end, step):
                 places = slice(begin, min(begin + step, end))
                 yield self._block(pairs, places, slice(window - reach, window + reach)), places

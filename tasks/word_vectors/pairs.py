@@ -99,6 +99,8 @@ def around(ids: Ints, window: int) -> Ints:
     """
     text = np.cumsum(ids == 0)[ids > 0]
     words = ids[ids > 0] - 1
+    if not len(words):
+        return np.empty((0, 2 * window), np.int64)
     edge = np.full(window, -1)
     near = np.lib.stride_tricks.sliding_window_view(np.concatenate([edge, words, edge]), 2 * window + 1)
     same = np.lib.stride_tricks.sliding_window_view(np.concatenate([edge, text, edge]), 2 * window + 1)

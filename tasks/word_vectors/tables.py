@@ -7,25 +7,42 @@ from pathlib import Path
 
 from torch import Tensor
 
+from lightning_rnn.data.files import opened
 from lightning_rnn.data.vectors import read_vectors
-from lightning_rnn.errors import CheckpointError
+from lightning_rnn.errors import CheckpointError, DataError
 from lightning_rnn.interop.word2vec import WordTable
 from lightning_rnn.paths import data_path
 from lightning_rnn.training.checkpoints import read_checkpoint
 
 from .spec import WordVectorSpec
 
+ZIP = b"PK\x03\x04"
 TASK = "tasks.word_vectors"
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether a file is torch's (a zip archive); vectors are not."""
-    return path.is_file() and zipfile.is_zipfile(path)
+    """Whether a file is torch's, a zip archive with ``data.pkl`` in it, or the beginning of one that was cut short."""
+    with opened(path) as stream:
+        if stream.read(len(ZIP)) != ZIP:
+            return False
+    if not zipfile.is_zipfile(path):
+        return True
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("data.pkl") for name in archive.namelist())
 
 
 def placed(path: Path) -> Path:
-    """The path as it is where there is such a file, else in the data folder."""
-    return path if path.is_file() else data_path(path)
+    """The path as it is where there is such a file, else in the data folder.
+
+    Raises:
+        DataError: there is no such file in either place.
+    """
+    for found in (path, data_path(path)):
+        if found.is_file():
+            return found
+    if path.is_dir():
+        raise DataError(f"{path} is a folder: give a file in it, such as checkpoints/best.ckpt of a run")
+    raise DataError(f"no file {path}, nor {data_path(path)}: give another path")
 
 
 def read_table(path: Path) -> tuple[WordTable, Tensor | None]:
@@ -37,7 +54,7 @@ def read_table(path: Path) -> tuple[WordTable, Tensor | None]:
     """
     path = placed(path)
     if not is_checkpoint(path):
-        return read_vectors(path), None
+        return read_vectors(path.absolute()), None  # relative paths are for it of the data folder
     checkpoint = read_checkpoint(path)
     saved = checkpoint.get("lightning_rnn")
     if saved is None or saved["task"] != TASK:

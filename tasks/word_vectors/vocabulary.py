@@ -77,7 +77,8 @@ def keep_chances(counts: Sequence[int], sample: float) -> npt.NDArray[np.float64
     r"""The chance that a word of the running text is kept: :math:`\min(1, \sqrt{s N / n} + s N / n)`.
 
     ``n`` is the word's count, ``N`` that of all words, ``s`` the sample (word2vec's formula, in its code and in gensim,
-    not that of the paper); with ``s >= 1`` gensim takes ``s N`` for ``s``. 0 keeps all.
+    not that of the paper); a sample of 1 or more is, as in gensim, a count: words more frequent than that are left out
+    at random, with :math:`\lfloor s (3 + \sqrt 5) / 2 \rfloor` in the place of ``s N``. 0 keeps all.
 
     Example:
         >>> keep_chances([900, 100], 0.01).round(3).tolist()
@@ -86,7 +87,7 @@ def keep_chances(counts: Sequence[int], sample: float) -> npt.NDArray[np.float64
     n = np.maximum(np.asarray(counts, np.float64), 1)
     if sample <= 0:
         return np.ones_like(n)
-    threshold = sample * n.sum() if sample < 1 else sample * (3 + 5**0.5) / 2
+    threshold = sample * n.sum() if sample < 1 else int(sample * (3 + 5**0.5) / 2)
     return np.asarray(np.minimum(1.0, (np.sqrt(n / threshold) + 1) * threshold / n), np.float64)
 
 

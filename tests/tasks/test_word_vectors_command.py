@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from gensim.models import KeyedVectors
 
 from lightning_rnn.cli import main
+from lightning_rnn.data import TextLines
 from lightning_rnn.data.vectors import read_vectors
 from tasks.word_vectors import WordVectorData, WordVectors
 
@@ -53,6 +55,25 @@ def test_exported_vectors_answer_as_the_checkpoint_does(trained: Path, tmp_path:
         assert [one["word"] for one in near] == [word for word, _ in keyed.most_similar(words[7], topn=3)]
 
 
+def test_files_where_one_works_are_read(trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.chdir(trained)
+    (trained / "of.txt").write_text("the of a\n" * 9)
+    for form in ("text", "binary", "glove", "gensim"):
+        asked(capsys, "export", "--vectors", "a.ckpt", "--output", f"near.{form}", "--format", form)
+        found = asked(capsys, "similarity", "the", "of", "--vectors", f"near.{form}")
+        assert found == asked(capsys, "similarity", "the", "of", "--vectors", "a.ckpt")
+    data = WordVectorData(TextLines(str(trained / "of.txt")), known="near.text", val_fraction=0)
+    data.setup("fit")
+    assert data.spec is not None and len(data.spec.words) == 60
+
+
+def test_a_correlation_that_there_is_not_is_null(trained: Path, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "p.tsv").write_text("the\ta\t3\nof\tto\t3\n")
+    asks = ["evaluate", "--vectors", trained / "a.ckpt", "--similarity", tmp_path / "p.tsv"]
+    assert asked(capsys, *asks)["similarity"][0]["pearson"] is None
+    assert main(["vectors", *map(str, asks)]) == 0 and "p.tsv\tnan\tnan" in capsys.readouterr().out
+
+
 def test_evaluation_has_sections_and_files(trained: Path, tmp_path: Path, capsys: Any) -> None:
     model = trained / "a.ckpt"
     (tmp_path / "q.txt").write_text(": first\nthe a of to\nthe a zzz to\n: second\nof to the a\n")
@@ -87,6 +108,10 @@ def test_the_middle_word_is_predicted_and_words_are_taken_off(trained: Path, cap
     [
         ("neighbors zzz --vectors MODEL", 1, "the word 'zzz' is not among the 60 words"),
         ("neighbors the --vectors FOLDER/none.bin", 1, "no file"),
+        ("neighbors the --vectors FOLDER", 1, "is a folder: give a file in it, such as checkpoints/best.ckpt"),
+        ("neighbors the --vectors FOLDER/glove.zip", 1, "glove.zip is no file of vectors: unpack it"),
+        ("neighbors the --vectors FOLDER/cut.ckpt", 1, "cut.ckpt is not a whole checkpoint"),
+        ("evaluate --vectors MODEL --analogies none.txt", 1, "no file none.txt, nor "),
         ("neighbors the --vectors FOLDER/cut.bin", 1, "cut short: it ends at word 2 of the 2"),
         ("neighbors the --vectors FOLDER/bad.ckpt", 1, "header"),
         ("predict the --vectors FOLDER/a.txt", 2, "has no output vectors of words: predict needs a checkpoint"),
@@ -100,6 +125,9 @@ def test_a_mistake_has_its_sentence(
 ) -> None:
     (tmp_path / "cut.bin").write_bytes(b"2 2\nthe \x00\x00\x80\x3f\x00\x00\x80\x3fof \x00")
     (tmp_path / "bad.ckpt").write_bytes(b"3 0\n")
+    (tmp_path / "cut.ckpt").write_bytes((trained / "a.ckpt").read_bytes()[:-900])
+    with zipfile.ZipFile(tmp_path / "glove.zip", "w") as archive:
+        archive.writestr("glove.txt", "the 1 2\n")
     (tmp_path / "a.txt").write_text("the 1 2\nof 2 3\n")
     given = arguments.replace("MODEL", str(trained / "a.ckpt")).replace("FOLDER", str(tmp_path))
     try:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from gensim.models import Word2Vec
 from gensim.models.phrases import Phrases
+from matplotlib.figure import Figure
 
 from lightning_rnn.cli import main
 from lightning_rnn.data import Ragged, TextLines
@@ -32,6 +33,10 @@ def test_vocabulary_and_subsampling_are_gensims() -> None:
     assert counts == sorted(counts, reverse=True)
     theirs = [model.wv.get_vecattr(word, "sample_int") / (2**32 - 1) for word in words]
     assert keep_chances(counts, 1e-3).tolist() == pytest.approx(theirs, abs=1e-8)
+    other = Word2Vec(vector_size=2, min_count=5, sample=7)  # a count, not a share
+    other.build_vocab([text.split() for text in TEXTS])
+    theirs = [other.wv.get_vecattr(word, "sample_int") / (2**32 - 1) for word in words]
+    assert keep_chances(counts, 7).tolist() == pytest.approx(theirs, abs=1e-8)
     drawn = np.diff(noise_steps(counts, 0.75), prepend=0)
     assert drawn.tolist() == pytest.approx((np.array(counts) ** 0.75 / (np.array(counts) ** 0.75).sum()).tolist())
 
@@ -61,6 +66,13 @@ def test_windows_are_those_of_a_loop_and_keep_to_their_text() -> None:
     assert pairs.row.tolist() == [0, 0, 0, 0, 0, 1, 1]
 
 
+def test_a_row_whose_words_are_all_left_out_has_no_pairs() -> None:
+    rows = Ragged.from_list([torch.tensor([1, 2, 0, 1]), torch.tensor([3, 3])])
+    maker = PairMaker(np.array([0.0, 0.0, 1.0]), np.linspace(0.1, 1, 3), 2, True, 1, seed=0)
+    assert maker.make(rows, [0], epoch=0).contexts.shape == (0, 4)
+    assert maker.make(rows, [0, 1], epoch=0).center.tolist() == [2, 2]
+
+
 def test_dynamic_windows_are_uniform_and_subsampling_keeps_its_share() -> None:
     text = torch.randint(1, 3, (20_000,), generator=torch.Generator().manual_seed(0))
     maker = PairMaker(np.array([0.3, 1.0]), np.array([0.2, 1.0]), 4, True, 3, seed=0)
@@ -87,6 +99,22 @@ def test_a_rows_pairs_do_not_depend_on_the_batch_and_change_with_the_epoch() -> 
     before = of(3, [3])
     rows.set_epoch(1)
     assert of(3, [3]) != before
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_rows_are_shuffled_or_in_the_order_of_the_text(tmp_path: Path, epoch: int) -> None:
+    (tmp_path / "a.txt").write_text("\n".join(f"w{i} " * (2 + i % 3) for i in range(30)))
+    source, sizes = TextLines(str(tmp_path / "a.txt")), {"piece_words": 7, "min_count": 1, "val_fraction": 0.0}
+    words = {}
+    for shuffle in (False, True):
+        data = WordVectorData(source, **sizes, batch_size=2, subsample=0, shuffle=shuffle)  # type: ignore[arg-type]
+        data.setup("fit")
+        loader = data.train_dataloader()
+        loader.batch_sampler.set_epoch(epoch)
+        ids = torch.cat([batch.inputs[row] for batch in loader for row in range(len(batch.inputs))])
+        words[shuffle] = [data.spec.words[number - 1] for number in ids[ids > 0].tolist()]
+    assert words[False] == (tmp_path / "a.txt").read_text().split() != words[True]
+    assert sorted(words[False]) == sorted(words[True])
 
 
 def test_unknown_words_are_left_out_and_the_held_out_part_is_apart() -> None:
@@ -134,6 +162,30 @@ def test_text_that_gives_no_pairs_is_named(tmp_path: Path, text: str, capsys: py
     )
     said = capsys.readouterr().err.strip().splitlines()
     assert code == 1 and BAD[text] in said[-1] and "Traceback" not in "".join(said)
+
+
+def test_a_part_without_a_pair_is_named(tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("a\nb\n" * 9)
+    (tmp_path / "text.txt").write_text("a b a b b a\n" * 9)
+    words, text = str(tmp_path / "words.txt"), str(tmp_path / "text.txt")
+    with pytest.raises(DataError, match=r"the train text has no two words.*set data\.joined true"):
+        WordVectorData(TextLines(words), min_count=1, val_fraction=0).setup("fit")
+    WordVectorData(TextLines(words), min_count=1, val_fraction=0, joined=True, subsample=0).setup("fit")
+    with pytest.raises(DataError, match=r"the val text has no two words.*data\.val_fraction 0"):
+        WordVectorData(TextLines(text, val=words), min_count=1).setup("fit")
+    with pytest.raises(DataError, match=r"once data\.subsample has left some out"):
+        WordVectorData(TextLines(text), min_count=1, subsample=1e-9).setup("fit")
+
+
+def test_a_row_is_drawn_with_its_words_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("$_$ $^ $_$ $^ b b\n" * 9)
+    data = WordVectorData(TextLines(str(tmp_path / "a.txt")), "spaces", val_fraction=0)
+    data.setup("fit")
+    figure = Figure()
+    data.draw(figure.add_subplot(), "train", 0)
+    figure.savefig(tmp_path / "a.png")
+    assert figure.axes[0].texts[0].get_text().startswith("$_$ $^ $_$ $^ b b | $_$")
+    assert (tmp_path / "a.png").stat().st_size > 0
 
 
 def test_one_short_text_cannot_be_split_and_options_are_checked(tmp_path: Path) -> None:

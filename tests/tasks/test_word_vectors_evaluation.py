@@ -172,3 +172,10 @@ def test_the_figure_shows_each_word_once_with_its_neighbors() -> None:
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert len(texts) == len(set(texts)) and set(words) <= set(texts) and len(texts) <= 16
     assert isinstance(to_gensim(some_table(WORDS)), KeyedVectors)
+
+
+def test_words_are_drawn_as_they_are_and_not_read_as_formulas(tmp_path: Path) -> None:
+    words = ["$_$", "$^", "$\\frac$", "a$b$c", "{", "%"]
+    figure = draw_neighbors(WordQueries(some_table(words)), words[:2], "dollars", 3)
+    figure.savefig(tmp_path / "a.png")
+    assert {text.get_text() for text in figure.axes[0].texts} <= set(words)

@@ -18,6 +18,7 @@ from lightning_rnn.data import TextLines
 from lightning_rnn.errors import ConfigError, DataError
 from lightning_rnn.training.resume import StepSeed
 from tasks.word_vectors import WordVectorData, WordVectors
+from tasks.word_vectors.callbacks import NeighborFigure
 from tasks.word_vectors.functional import Block, Loss
 from tasks.word_vectors.huffman import huffman_tree
 from tasks.word_vectors.network import NetworkOptions, WordVectorNetwork
@@ -234,7 +235,7 @@ def test_a_model_starts_from_vectors_or_a_checkpoint_and_learns_new_words(tmp_pa
     torch.testing.assert_close(a, b)
     rows = [model.queries.number["b5"] for model in (first, second)]
     torch.testing.assert_close(first.network.outputs[rows[0]], second.network.outputs[rows[1]])
-    assert second.table.vectors[second.queries.number["fresh"]].abs().max() <= 0.5 / 4 + 1e-6
+    assert second.table.vectors[second.queries.number["fresh"]].abs().max() <= 1 / 4 + 1e-6  # as it began
 
 
 def test_what_cannot_be_learned_is_said(tmp_path: Path) -> None:
@@ -253,6 +254,11 @@ def test_what_cannot_be_learned_is_said(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("z 1 2 3 4\n")
     with pytest.raises(DataError, match="has none of the 16 words"):
         fitted(WordVectorData(source, val_fraction=0), WordVectors(4, start_from=str(tmp_path / "a.txt")))
+    with pytest.raises(DataError, match="the word 'nowhere' is not among the 16 words"):
+        pl.Trainer(callbacks=[NeighborFigure()], max_epochs=1, **QUIET).fit(
+            shown := WordVectors(4, shown=["a1", "nowhere"]), WordVectorData(source, val_fraction=0)
+        )
+    assert not shown.network.outputs.any()  # said before anything is learned
     with pytest.raises(ConfigError, match="there are no vectors yet"):
         _ = WordVectors().table
 
