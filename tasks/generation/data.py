@@ -73,6 +73,8 @@ class GenerationData(SequenceDataModule):
         wanted = PARTS[stage] if self.spec is not None else ("train", *PARTS[stage])
         read = {part: self._read(part) for part in dict.fromkeys(wanted)}
         parts = {part: items.checked() for part, items in read.items() if items is not None}
+        if stage == "predict" and "predict" not in parts:
+            raise DataError("there is nothing to predict: give data.predict a file of conditions, or a test part")
         if self.spec is None:
             if "train" not in parts:
                 raise DataError(f"{type(self.source).__name__} has no training part to learn from: give it one")

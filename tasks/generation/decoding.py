@@ -36,7 +36,10 @@ class DecodingOptions:
         slot_weight: what a slot too many or too few costs when dialogue acts' texts are ranked, in the scores' unit; 0
             ranks by probability alone.
         binary_weight: the same for the words of a slot of yes and no, which RNNLG does not rank by.
-        keep: so many best texts of each condition.
+        keep: so many best texts of each condition, of those that are searched (``beam.n_best``) or drawn.
+
+    Raises:
+        ConfigError: an option is out of its range.
     """
 
     beam: BeamOptions = field(default_factory=lambda: BeamOptions(5, 1))
@@ -48,10 +51,13 @@ class DecodingOptions:
     keep: int = 1
 
     def __post_init__(self) -> None:
-        for name, value in (("samples", self.samples), ("max_length", self.max_length), ("keep", self.keep)):
+        for name, value in (("keep", self.keep), ("samples", self.samples), ("max_length", self.max_length)):
             require(value >= 1, f"model.{name} must be at least 1, got {value}")
         for name, weight in (("slot_weight", self.slot_weight), ("binary_weight", self.binary_weight)):
             require(weight >= 0, f"model.{name} must not be negative, got {weight}")
+        found = self.beam.n_best if self.sampling is None else self.samples
+        require(self.keep <= found, f"model.keep is {self.keep} of {found} texts: keep fewer, or raise "
+                f"model.{'candidates or beam_size' if self.sampling is None else 'candidates'}")  # fmt: skip
 
     def seeded(self, seed: int, rows: Tensor) -> DecodingOptions:
         """The same, the samples of each row (int64 ``[B]``) drawn by its number and ``seed`` alone."""

@@ -36,45 +36,45 @@ SPECIAL: Mapping[str, Sequence[str]] = {
 }
 
 
-def parse_act(text: str, row: int = 0, special: Mapping[str, Sequence[str]] = SPECIAL) -> Act:
+def parse_act(text: str, where: str = "the act", special: Mapping[str, Sequence[str]] = SPECIAL) -> Act:
     """A dialogue act from its text.
 
     Slots stand between semicolons, a value after ``=``, with or without quotation marks; underscores and spaces in a
-    slot's name do not count. A slot without a value is asked for.
+    slot's name do not count, nor do spaces around a value. A slot without ``=`` is asked for.
 
     Args:
         text: the act.
-        row: of it, for messages.
+        where: it stands, for messages.
         special: names of values that are no text, and how they are written.
 
     Raises:
-        DataError: it cannot be read; names the row.
+        DataError: it cannot be read; says where it stands.
 
     Example:
         >>> parse_act("inform(name='the eagle';kids_allowed=true;food)")
         Act(kind='inform', slots=(('name', 'the eagle'), ('kidsallowed', 'yes'), ('food', '?')))
-        >>> parse_act("inform name=x", row=3)
+        >>> parse_act("inform name=x", "acts.txt, row 3")
         Traceback (most recent call last):
-        lightning_rnn.errors.DataError: row 3: 'inform name=x' is no dialogue act: write it like inform(name='the ...
+        lightning_rnn.errors.DataError: acts.txt, row 3: 'inform name=x' is no dialogue act: write it like inform(...
     """
     found = _ACT.fullmatch(text) if isinstance(text, str) else None
     slots = [] if found is None else [_slot(part, special) for part in found[2].split(";") if part.strip()]
     if found is None or any(slot is None for slot in slots):
         raise DataError(
-            f"row {row}: {str(text)[:80]!r} is no dialogue act: write it like inform(name='the eagle';food=thai)"
+            f"{where}: {str(text)[:80]!r} is no dialogue act: write it like inform(name='the eagle';food=thai)"
         )
     return Act(found[1], tuple(slot for slot in slots if slot is not None))
 
 
 def _slot(part: str, special: Mapping[str, Sequence[str]]) -> tuple[str, str] | None:
     """A slot and its value; None where there is no such thing."""
-    pieces = [piece.strip("'\"") for piece in part.split("=")]
+    pieces = [piece.strip().strip("'\"") for piece in part.split("=")]
     if len(pieces) > 2 or "(" in part:
         return None
     name = pieces[0].replace("_", "").replace(" ", "")
-    if not name:
-        return None
     value = pieces[1] if len(pieces) == 2 else ASKED
+    if not (name and value):
+        return None
     return name, next((key for key, written in special.items() if value in written), value)
 
 
@@ -100,33 +100,53 @@ def entries(act: Act, special: Mapping[str, Sequence[str]] = SPECIAL) -> list[st
     return [f"a.{act.kind}", *(sorted(found) or ["sv.NONE.NONE"])]
 
 
-def act_vector(names: Sequence[str], text: str, row: int = 0) -> Tensor:
+def act_vector(names: Sequence[str], text: str, where: str = "the act") -> Tensor:
     """The vector of an act, float32 ``[C]``: 1 at each of its entries.
 
-    Entries that are not among the names though their slot is, such as a fourth name, are left out, as RNNLG does.
+    RNNLG leaves out what has no entry, such as a fourth name; here nothing is asked for that cannot be said.
 
     Args:
         names: of the entries.
         text: the act.
-        row: of it, for messages.
+        where: it stands, for messages.
 
     Raises:
-        DataError: the act cannot be read, or its kind or a slot is unknown; says which there are.
+        DataError: the act cannot be read, or its kind, a slot or what is given of a slot is unknown; says which there
+            are.
 
     Example:
         >>> act_vector(["a.inform", "sv.name._1"], "inform(name=x)").tolist()
         [1.0, 1.0]
-        >>> act_vector(["a.inform", "sv.name._1"], "inform(pool=yes)", row=2)
+        >>> act_vector(["a.inform", "sv.name._1"], "inform(pool=yes)", "acts.txt, row 2")
         Traceback (most recent call last):
-        lightning_rnn.errors.DataError: row 2: the slot 'pool' of "inform(pool=yes)" is unknown: use name
+        lightning_rnn.errors.DataError: acts.txt, row 2: the slot 'pool' of "inform(pool=yes)" is unknown: use name
     """
-    act = parse_act(text, row)
+    act = parse_act(text, where)
     kinds = sorted(name[2:] for name in names if name.startswith("a."))
     slots = sorted({name.split(".")[1] for name in names if name.startswith("sv.")} - {"NONE"})
     if act.kind not in kinds:
-        raise DataError(f'row {row}: the act {act.kind!r} of "{text[:80]}" is unknown: use {", ".join(kinds)}')
+        raise DataError(f'{where}: the act {act.kind!r} of "{text[:80]}" is unknown: use {", ".join(kinds)}')
     for slot, _ in act.slots:
         if slot not in slots:
-            raise DataError(f'row {row}: the slot {slot!r} of "{text[:80]}" is unknown: use {", ".join(slots)}')
-    present = set(entries(act))
+            raise DataError(f'{where}: the slot {slot!r} of "{text[:80]}" is unknown: use {", ".join(slots)}')
+    present = entries(act)
+    for name in present[1:]:
+        if name not in names:
+            known = [said(other) for other in names if other.startswith(f"sv.{name.split('.')[1]}.")]
+            raise DataError(f'{where}: the model has no {said(name)} as in "{text[:80]}": use {", ".join(known)}')
     return torch.tensor([float(name in present) for name in names])
+
+
+def said(name: str) -> str:
+    """A slot's entry as it is written in an act.
+
+    Example:
+        >>> [said(f"sv.name.{value}") for value in ("?", "none", "_1", "_2")]
+        ['name', 'name=none', 'name=...', 'name=... 2 times']
+    """
+    _, slot, value = name.split(".")
+    if value == ASKED:
+        return slot
+    if value[0] != "_":
+        return f"{slot}={value}"
+    return f"{slot}=..." if value == "_1" else f"{slot}=... {value[1:]} times"

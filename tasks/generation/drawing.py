@@ -10,7 +10,7 @@ from lightning_rnn.seq2seq.samplers import uniforms
 
 from .mixture import DRAWN, MixtureHead
 from .network import GeneratorNetwork
-from .spec import STROKE
+from .spec import UNMOVED
 
 
 @torch.no_grad()
@@ -37,8 +37,7 @@ def sketch(
     require(temperature > 0, f"temperature must be more than 0, got {temperature}")
     with torch.autocast(conditions.device.type, enabled=False):
         state, encoded = network.begin(conditions)
-        last = conditions.new_zeros(len(conditions), STROKE)
-        last[:, 2] = 1
+        last = conditions.new_tensor(UNMOVED).expand(len(conditions), -1)
         steps: list[Tensor] = []
         ended = torch.zeros(len(conditions), dtype=torch.bool, device=conditions.device)
         while len(steps) < max_length and not bool(ended.all()):

@@ -51,7 +51,7 @@ def draw_grid(rows: Mapping[str, Sequence[Tensor]], title: str) -> Figure:
                                        capstyle="round"))  # fmt: skip
     axes.set(xlim=(-0.5, wide - 0.5), ylim=(len(rows) - 0.5, -0.5), aspect="equal", title=title)
     axes.set_xticks([])
-    axes.set_yticks(range(len(rows)), list(rows))
+    axes.set_yticks(range(len(rows)), list(rows), parse_math=False)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     return figure

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import pytorch_lightning as pl
 import torch
@@ -14,6 +14,7 @@ from torchmetrics import MetricCollection
 from lightning_rnn.errors import ConfigError, require
 from lightning_rnn.layers.initializers import Initializer
 from lightning_rnn.seq2seq.beam_options import BeamOptions
+from lightning_rnn.seq2seq.losses import check_smoothing, shifted
 from lightning_rnn.seq2seq.output import FullHead
 from lightning_rnn.seq2seq.penalties import LengthPenalty
 from lightning_rnn.seq2seq.samplers import Sampling
@@ -25,7 +26,7 @@ from .decoding import DecodingOptions
 from .encoders import EncoderKind
 from .judging import Judge
 from .mixture import MixtureHead
-from .network import Entry, GeneratorCell, GeneratorNetwork, NetworkOptions, shifted
+from .network import Entry, GeneratorCell, GeneratorNetwork, NetworkOptions
 from .realized import realized
 from .spec import GenerationSpec
 from .writing import WritingModule
@@ -68,7 +69,8 @@ class Generator(WritingModule):
         val_beam_size: of validation's beam search; 1 is greedy, and keeps the one text that it finds.
         decode: how `test`, `predict` and :meth:`write` write: by ``beam`` search, or ``sample``.
         beam_size: of the beam search.
-        candidates: texts that the search gives, or samples that are drawn, to be ranked; None: ``beam_size``, or 1.
+        candidates: texts that the search gives, at most ``beam_size``, or samples that are drawn, to be ranked; None:
+            ``beam_size``, or ``keep``.
         keep: so many best ones of them are judged in `test`; `predict` writes the best.
         slot_weight: what a slot too many or too few costs a dialogue act's text, in the unit of scores (nats over the
             length penalty).
@@ -135,8 +137,14 @@ class Generator(WritingModule):
             require(size >= 1, f"model.{name} must be at least 1, got {size}")
         require(val_rows >= 0, f"model.val_rows must not be negative, got {val_rows}")
         require(candidates is None or candidates >= 1, f"model.candidates must be at least 1, got {candidates}")
+        require(decode in get_args(Decode), f"model.decode is {decode!r}: use {', '.join(get_args(Decode))}")
+        fits = decode == "sample" or candidates is None or candidates <= beam_size
+        require(fits, f"model.candidates is {candidates} of a beam of {beam_size}: lower it, or raise model.beam_size")
+        require(reading_weight >= 0, f"model.reading_weight must not be negative, got {reading_weight}")
+        require(0 <= sample_seed < 2**31, f"model.sample_seed must be from 0 to 2147483647, got {sample_seed}")
         for name, share in (("embedding_dropout", embedding_dropout), ("dropout", dropout)):
             check_probability(f"model.{name}", share)
+        check_smoothing(label_smoothing)
         self.save_hyperparameters()
         self.options = NetworkOptions(
             cell=cell,
@@ -158,11 +166,11 @@ class Generator(WritingModule):
             xi=xi,
             initializer=initializer,
         )
-        sampled = decode == "sample"
+        sampling = Sampling(temperature, top_k, top_p)
         self.decoding = DecodingOptions(
             beam=BeamOptions(beam_size, min(candidates or beam_size, beam_size), length_penalty, length_alpha),
-            sampling=Sampling(temperature, top_k, top_p) if sampled else None,
-            samples=candidates or 1,
+            sampling=sampling if decode == "sample" else None,
+            samples=candidates or keep,
             max_length=max_length,
             slot_weight=slot_weight,
             binary_weight=binary_weight,
@@ -191,10 +199,9 @@ class Generator(WritingModule):
 
         return [*super().run_callbacks(), *callbacks()]
 
-    def on_fit_start(self) -> None:
-        """Start the embedding from the vectors file, unless the run goes on from a checkpoint."""
-        super().on_fit_start()
-        if self.vectors is None or self.trainer.global_step:
+    def start_from_files(self) -> None:
+        """Start the embedding from the vectors file."""
+        if self.vectors is None:
             return
         assert self.spec is not None
         if self.network.embedding is None:
@@ -205,8 +212,8 @@ class Generator(WritingModule):
         conditions = batch.inputs[:, 0]
         if batch.targets is None:
             return StepResult(conditions.new_zeros(()), conditions, None, len(batch))
-        assert batch.target_lengths is not None
-        run = self.network(conditions, shifted(batch.targets), batch.target_lengths)
+        assert self.spec is not None and batch.target_lengths is not None
+        run = self.network(conditions, shifted(batch.targets, self.spec.first), batch.target_lengths)
         weight = float(batch.target_lengths.sum())
         loss = self._loss_of(run.hidden, batch)
         if run.reading is not None and self.reading_weight and self.training:

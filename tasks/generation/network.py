@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +52,19 @@ class NetworkOptions:
     eta: float = 1e-4
     xi: float = 100.0
     initializer: Initializer | None = None
+
+    def __post_init__(self) -> None:
+        cells = ("sc_lstm", *get_args(CellName))
+        for name, value, known in (
+            ("cell", self.cell, cells),
+            ("encoder", self.encoder, get_args(EncoderKind)),
+            ("condition", self.condition, get_args(Entry)),
+        ):
+            require(value in known, f"model.{name} is {value!r}: use {', '.join(known)}")
+        for name, asked in (("keep_first", self.keep_first), ("peek", self.peek)):
+            require(not asked or self.cell == "sc_lstm", f"model.{name} is of model.cell sc_lstm, not of {self.cell}")
+        require(self.eta >= 0, f"model.eta must not be negative, got {self.eta}")
+        require(self.xi > 0, f"model.xi must be more than 0, got {self.xi}")
 
 
 class Run(NamedTuple):
@@ -122,7 +135,8 @@ class GeneratorNetwork(nn.Module):
 
         Args:
             conditions: float ``[B, C]``.
-            previous: what was written before each step, see :func:`shifted`: ids ``[B, T]`` or strokes ``[B, T, 5]``.
+            previous: what was written before each step (:func:`~lightning_rnn.seq2seq.losses.shifted`, beginning with
+                :attr:`GenerationSpec.first`): ids ``[B, T]`` or strokes ``[B, T, 5]``.
             lengths: steps that count, ``[B]``; needed for ``reading`` alone.
         """
         state, encoded = self.begin(conditions)
@@ -212,17 +226,3 @@ def reader(spec: GenerationSpec, options: NetworkOptions, width: int, size: int)
         peek=options.peek,
     )
     return RNN(cell, time_options=TimeOptions(return_all_states=True))
-
-
-def shifted(targets: Tensor) -> Tensor:
-    """What is written before each step: ``<s>``, or a pen on the paper that has not moved, before the first.
-
-    Example:
-        >>> shifted(torch.tensor([[7, 8, 3]])).tolist()
-        [[2, 7, 8]]
-    """
-    start = torch.full_like(targets[:, :1], BOS)
-    if targets.ndim == 3:
-        start = start.zero_()
-        start[..., 2] = 1
-    return torch.cat([start, targets[:, :-1]], 1)

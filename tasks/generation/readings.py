@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import pytorch_lightning as pl
 import torch
@@ -11,13 +11,13 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from lightning_rnn.data.module import Split
+from lightning_rnn.seq2seq.losses import shifted
 from lightning_rnn.training.drawing import shorten
 from lightning_rnn.training.figures import EvaluationFigure
 from lightning_rnn.training.hooks import datamodule_of
 from lightning_rnn.training.module import SequenceModule, StepResult
 from lightning_rnn.types import SequenceBatch
 
-from .network import shifted
 from .rows import GenerationRows
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def readings(module: Generator, conditions: Tensor) -> list[Reading]:
     found = []
     for row, texts in enumerate(module.written(vectors, torch.arange(len(vectors)))):
         ids = spec.encode([texts[0].text])[0].to(module.device)
-        left = module.network.left_to_say(vectors[row : row + 1], shifted(ids.unsqueeze(0)))
+        left = module.network.left_to_say(vectors[row : row + 1], shifted(ids.unsqueeze(0), spec.first))
         assert left is not None
         present = conditions[row].nonzero().flatten().tolist()
         entries = present if left.shape[2] == len(conditions[row]) else list(range(left.shape[2]))  # encoded: no names
@@ -106,8 +106,10 @@ def draw_readings(found: Sequence[Reading], title: str) -> Figure:
         axes = figure.add_subplot(grid[row, 0])
         image = axes.imshow(one.left.numpy(), cmap="Blues", vmin=0, vmax=1, aspect="auto")
         words = [shorten(word, WIDEST) for word in one.words]
-        axes.set_xticks(range(len(words)), words, fontsize=8, rotation=40, ha="right", rotation_mode="anchor")
-        axes.set_yticks(range(len(one.names)), [shorten(name, WIDEST) for name in one.names], fontsize=8)
+        names = [shorten(name, WIDEST) for name in one.names]
+        plain: dict[str, Any] = {"fontsize": 8, "parse_math": False}  # a word may hold a $
+        axes.set_xticks(range(len(words)), words, rotation=40, ha="right", rotation_mode="anchor", **plain)
+        axes.set_yticks(range(len(names)), names, **plain)
         axes.tick_params(length=0)
         drawn.append(axes)
     if drawn:

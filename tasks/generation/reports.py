@@ -16,25 +16,12 @@ from .conditions import encode_conditions
 from .data import GenerationData
 from .decoding import DecodingOptions
 from .module import Generator
-from .ngrams import ngram_losses
+from .name_baselines import best_ngrams
 from .rows import GenerationRows
-from .sources import Items
 from .stroke_baselines import constant_losses
 
-ORDERS = (3, 4, 5, 6)
 SAMPLES = 50  # names of each class
 Values = dict[str, float]
-
-
-def best_ngrams(train: Items, val: Items | None, test: Items) -> Values:
-    """Test losses of n-grams, see :func:`.ngrams.ngram_losses`; how long they are, the validation part says.
-
-    Without one they are of 4 characters.
-    """
-    order = 4
-    if val is not None:
-        order = min(ORDERS, key=lambda size: min(ngram_losses(train, val, size).values()))
-    return {f"{order}-grams, {name}": loss for name, loss in ngram_losses(train, test, order).items()}
 
 
 def novelty(samples: Sequence[str], train: Sequence[str]) -> Values:

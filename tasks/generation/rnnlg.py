@@ -78,7 +78,7 @@ class Rnnlg(GenerationSource):
         if not rows:
             raise DataError(f"{file} has no rows: download it again")
         acts = [act for act, _ in rows]
-        parsed = [parse_act(act, row) for row, act in enumerate(acts)]
+        parsed = [parse_act(act, f"{file}, row {row}") for row, act in enumerate(acts, 1)]
         texts = [delexicalized(normalized(text), act, lexicon) for act, (_, text) in zip(parsed, rows, strict=True)]
         references = None if part == "train" else references_of(parsed, texts, lexicon)
         return Items(acts, texts, references=references, origin=str(file))
@@ -138,7 +138,9 @@ def read_rows(file: Path) -> list[tuple[str, str]]:
         raise DataError(f"cannot read {file} ({error.strerror}): give the RNNLG benchmark, or its archive") from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise DataError(f"{file} is no whole JSON file ({error}): download it again") from error
-    return [_row(file, number, row) for number, row in enumerate(rows)]
+    if not isinstance(rows, list):
+        raise DataError(f"{file} is no list of rows: download it again")
+    return [_row(file, number, row) for number, row in enumerate(rows, 1)]
 
 
 def _row(file: Path, number: int, row: Sequence[Any]) -> tuple[str, str]:

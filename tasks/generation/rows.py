@@ -76,7 +76,7 @@ def rows_of(spec: GenerationSpec, items: Items) -> GenerationRows:
     Raises:
         DataError: a condition does not fit the spec, or there are none.
     """
-    conditions = encode_conditions(spec, items.checked().given)
+    conditions = encode_conditions(spec, items.checked().given, items.where)
     targets = None
     if spec.kind == "tokens" and items.texts is not None:
         targets = Ragged.from_list(spec.encode(items.texts))

@@ -28,6 +28,7 @@ class Items:
         references: texts that are as good as the row's own, itself among them, to judge by; None: the own text alone.
         origin: where they come from, for messages.
         ids: the rows' names; None stands for 0, 1, 2 ...
+        places: the rows' numbers in their file, for messages; None stands for 1, 2, 3 ...
     """
 
     given: Sequence[Any]
@@ -36,9 +37,19 @@ class Items:
     references: Sequence[Sequence[str]] | None = None
     origin: str = "the source"
     ids: Sequence[str | int] | None = None
+    places: Sequence[int] | None = None
 
     def __len__(self) -> int:
         return len(self.given)
+
+    def where(self, row: int) -> str:
+        """How a message names a row.
+
+        Example:
+            >>> Items(["Irish", "Martian"], origin="classes.txt").where(1)
+            'classes.txt, row 2'
+        """
+        return f"{self.origin}, row {row + 1 if self.places is None else self.places[row]}"
 
     def checked(self) -> Items:
         """These rows.

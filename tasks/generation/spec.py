@@ -18,6 +18,7 @@ from lightning_rnn.types import SequenceBatch
 Kind = Literal["tokens", "strokes"]
 Form = Literal["numbers", "class", "columns", "image", "act"]
 STROKE = 5  # dx, dy, pen down, pen up, end
+UNMOVED = (0.0, 0.0, 1.0, 0.0, 0.0)  # before the first stroke: a pen on the paper
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class GenerationSpec(DataSpec):
         joiner: what stands between tokens in a text: a space for words, nothing for characters.
         longest: steps of the longest training row, its end among them.
         scale: what strokes were divided by.
-        extra: what the source's form needs besides: plain values.
+        extra: what the source's form needs besides: plain values. Of an image ``pixels``, the lowest and the highest
+            that there may be.
     """
 
     kind: Kind = "tokens"
@@ -66,6 +68,21 @@ class GenerationSpec(DataSpec):
                             "use its own data")  # fmt: skip
         if self.kind == "tokens" and isinstance(batch.targets, Tensor):
             check_token_ids(SequenceBatch(batch.targets, ids=batch.ids), len(self.vocabulary))
+
+    def like(self, other: GenerationSpec) -> bool:
+        """Whether networks of both have the same conditions and the same words.
+
+        Example:
+            >>> GenerationSpec(vocabulary=["a"]).like(GenerationSpec(vocabulary=["b"]))
+            False
+        """
+        return (self.kind, self.condition_size, self.condition_names, self.vocabulary) == (
+            other.kind, other.condition_size, other.condition_names, other.vocabulary)  # fmt: skip
+
+    @property
+    def first(self) -> float | Sequence[float]:
+        """What stands before the first step: ``<s>``, or :data:`UNMOVED`."""
+        return BOS if self.kind == "tokens" else UNMOVED
 
     # Text and ids.
 

@@ -76,6 +76,7 @@ class SpelledImages(GenerationSource):
             vocabulary=vocabulary_of(train.texts, ""),
             joiner="",
             longest=1 + max(map(len, train.texts)),
+            extra={"pixels": [0.0, 1.0]},
         )
 
 

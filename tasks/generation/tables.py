@@ -58,7 +58,8 @@ class AttributeTable(GenerationSource):
         encoding: str = "utf-8",
     ) -> None:
         require(min_count >= 1, f"min_count must be at least 1, got {min_count}")
-        require(columns is None or text not in columns, f"columns has {text!r}, which is the text: leave it out")
+        for option, names in (("columns", columns), ("numbers", numbers)):
+            require(text not in (names or []), f"{option} has {text!r}, which is the text: leave it out")
         outside = [name for name in numbers or [] if columns is not None and name not in columns]
         require(not outside, f"numbers has {outside[:1]}, which columns has not: add it there")
         self.paths: dict[Split, str | None] = {"train": train, "val": val, "test": test}
@@ -78,7 +79,8 @@ class AttributeTable(GenerationSource):
         for one, text in zip(given, texts, strict=True):
             alike.setdefault(repr(sorted(one.items())), []).append(text)
         references = [alike[repr(sorted(one.items()))] for one in given]
-        return Items(given, texts, references=references, origin=str(path))
+        places = [record.number for record in records]
+        return Items(given, texts, references=references, origin=str(path), places=places)
 
     def _attributes(self, path: Path, cells: dict[str, Any]) -> dict[str, Any]:
         names = [name for name in cells if name != self.text] if self.columns is None else self.columns
@@ -92,12 +94,12 @@ class AttributeTable(GenerationSource):
         assert train.texts is not None
         names, scales = [], {}
         for column in dict.fromkeys(name for one in train.given for name in one):
-            values = [one[column] for one in train.given if one.get(column) not in (None, "")]
+            values = {row: one[column] for row, one in enumerate(train.given) if one.get(column) not in (None, "")}
             if column in self.numbers:
                 names.append(column)
-                scales[column] = moments([number_of(value, column, row) for row, value in enumerate(values)])
+                scales[column] = moments([number_of(value, column, train.where(row)) for row, value in values.items()])
             else:
-                names += [f"{column}={value}" for value in sorted({str(value) for value in values})]
+                names += [f"{column}={value}" for value in sorted({str(value) for value in values.values()})]
         if not names:
             raise ConfigError(f"{train.origin} has no attributes beside {self.text!r}: give it columns to write of")
         joiner = "" if self.characters else " "

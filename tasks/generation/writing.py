@@ -58,13 +58,13 @@ class WritingModule(SequenceModule):
         Args:
             conditions: see :func:`.conditions.encode_conditions`.
             others: models of the same data, whose probabilities are averaged with this one's.
-            keep: so many best texts of each; None: as ``model.keep`` says.
+            keep: so many best texts of each, at most as many as are searched or drawn; None: as ``model.keep`` says.
 
         Returns:
             The best texts of each condition, best first; those of dialogue acts with their values.
 
         Raises:
-            ConfigError: there is no network yet, or it draws strokes.
+            ConfigError: there is no network yet, it draws strokes, or another model is of other data.
             DataError: a condition is unknown, or of another size.
 
         Example:
@@ -75,6 +75,9 @@ class WritingModule(SequenceModule):
         """
         if self.spec is None or "network" not in self._modules:
             raise ConfigError("there is no network to write with: load a checkpoint, or train first (fit)")
+        for number, other in enumerate(others, 1):
+            if other.spec is None or not self.spec.like(other.spec):
+                raise ConfigError(f"model {number} of others has other conditions or words: train it on the same data")
         self.eval()
         vectors = encode_conditions(self.spec, conditions).to(self.device)
         networks = [self.network, *(other.eval().network for other in others)]
@@ -92,7 +95,7 @@ class WritingModule(SequenceModule):
             temperature: the smaller, the closer to the mean; None: as ``model.temperature`` says.
 
         Raises:
-            ConfigError: there is no network yet, or it writes text.
+            ConfigError: there is no network yet, it writes text, or a temperature of 0 or less.
             DataError: a condition is unknown, or of another size.
         """
         if self.spec is None or "network" not in self._modules:
@@ -100,7 +103,8 @@ class WritingModule(SequenceModule):
         require(self.spec.kind == "strokes", "this model writes text, it draws no strokes: use write")
         self.eval()
         vectors = encode_conditions(self.spec, conditions).to(self.device)
-        return self.drawn(vectors, torch.arange(len(vectors)), temperature or self.temperature)
+        chosen = self.temperature if temperature is None else temperature
+        return self.drawn(vectors, torch.arange(len(vectors)), chosen)
 
     def drawn(self, vectors: Tensor, rows: Tensor, temperature: float) -> list[Tensor]:
         """Strokes of conditions that are vectors, ``[T, 5]`` each; those of a row depend on its number and the seed."""

@@ -10,6 +10,7 @@ from lightning_rnn.errors import require
 from .generation import GenerationOptions
 from .spec import LINE_END
 
+READING = ("ckpt_path", "score", "json", "device")  # options that scoring has
 ABOUT = """\
 Writes text with a trained language model, after a prompt or from the beginning of a line, and shows each token as it
 comes. The prompt is read at once and shown first.
@@ -83,9 +84,11 @@ def writing_options(options: argparse.Namespace) -> GenerationOptions:
         for name in ("prompt", "samples", "seed"):
             told = f"--{name} begins a text, --state_in goes on with one: leave one of them out"
             require(getattr(options, name) is None, told)
-    for name in ("prompt", "samples", "seed", "state_in", "state_out"):
-        both = options.score is not None and getattr(options, name) is not None
+    for name, default in vars(parser().parse_args(["--ckpt_path", ""])).items():
+        both = options.score is not None and name not in READING and getattr(options, name) != default
         require(not both, f"--score writes no text: leave --{name} out")
+    if options.state_out is not None:
+        require(not options.state_out.is_dir(), f"--state_out {options.state_out} is a folder: name a file in it")
     drawn = options.temperature != 1 or options.top_k or options.top_p != 1
     require(not (options.greedy and drawn), "--greedy draws nothing: leave --temperature, --top_k and --top_p out")
     return GenerationOptions(

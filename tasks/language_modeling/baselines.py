@@ -10,12 +10,12 @@ from typing import NamedTuple
 import numpy as np
 import pytorch_lightning as pl
 
+from lightning_rnn.data import NGrams
 from lightning_rnn.training.hooks import datamodule_of
 
-from .data import LanguageData
-from .ngram import NGrams
+from .data import LanguageData, Layout
 from .spec import LanguageSpec
-from .text import CHARACTERS, TOKEN, WORDS, encode_lines
+from .text import CHARACTERS, TOKEN, WORDS, encode_lines, joined
 
 log = logging.getLogger(__name__)
 MOST = 10_000_000  # training tokens that are counted
@@ -29,31 +29,35 @@ class Baseline(NamedTuple):
 
 
 def measure(
-    train: Iterable[str], test: Iterable[str], spec: LanguageSpec, order: int = 5, first: int = 0
+    train: Iterable[str], test: Iterable[str], spec: LanguageSpec, order: int = 5, layout: Layout = "stream"
 ) -> dict[str, Baseline]:
-    """Unigrams and longer n-grams, each part read as one text.
+    """Unigrams and longer n-grams, which read what a network reads.
 
     Args:
         train: lines that are counted.
         test: lines that are predicted.
         spec: how they are cut.
         order: tokens of the longer n-grams.
-        first: the first token that counts.
+        layout: ``stream``: each part is one text, of which the first token is not predicted; ``rows``: every line is a
+            text.
 
     Example:
         >>> from lightning_rnn.data.tokenizer import train_tokenizer
         >>> spec = LanguageSpec.of(train_tokenizer(["a rose is"], "words"))
         >>> found = measure(["a rose is"] * 9, ["a rose is", "a rose"], spec, order=3)
         >>> [(name, round(one.perplexity, 2)) for name, one in found.items()]
-        [('unigrams', 4.31), ('3-grams', 2.04)]
+        [('unigrams', 4.31), ('3-grams', 2.22)]
     """
-    counted = encode_lines(train, spec).values[:, TOKEN].numpy().astype(np.int64)
-    predicted = encode_lines(test, spec).values.numpy().astype(np.int64)
+    known, asked = (encode_lines(lines, spec) for lines in (train, test))
+    if layout == "stream":
+        known, asked = joined(known), joined(asked)
+    counted, lengths = known.values[:, TOKEN].numpy(), known.lengths.numpy()
+    predicted, first = asked.values.numpy().astype(np.int64), int(layout == "stream")
     words, characters = predicted[first:, WORDS].sum(), predicted[first:, CHARACTERS].sum()
     found = {}
     for size in (1, order):
-        model = NGrams(counted, spec.vocab_size, size)
-        loss = -float(model.log_probs(predicted[:, TOKEN])[first:].sum())
+        model = NGrams(counted, spec.vocab_size, size, lengths)
+        loss = -float(model.log_probs(predicted[:, TOKEN], asked.lengths.numpy())[first:].sum())
         name = "unigrams" if size == 1 else f"{size}-grams"
         found[name] = Baseline(math.exp(min(loss / words, 700)), loss / characters / math.log(2))
     return found
@@ -62,7 +66,7 @@ def measure(
 class Baselines(pl.Callback):
     """Prints the perplexity and the bits per character of n-grams on the test part beside the model's, and logs them.
 
-    They are counted in the training part, with modified Kneser-Ney smoothing: see :class:`.ngram.NGrams`.
+    They are counted in the training part, with modified Kneser-Ney smoothing: see :class:`lightning_rnn.data.NGrams`.
 
     Args:
         order: tokens of the longer n-grams.
@@ -79,7 +83,7 @@ class Baselines(pl.Callback):
             log.info("baselines: left out, the training part has more than %d tokens", MOST)
             return
         train, test = data.source.texts("train"), data.source.texts("test")
-        found = measure(train, test, data.spec, self.order, first=int(data.layout == "stream"))
+        found = measure(train, test, data.spec, self.order, data.layout)
         names = ("test_perplexity", "test_bits_per_character")
         own = Baseline(*(float(trainer.callback_metrics[name]) for name in names))
         for name, one in (*found.items(), ("this model", own)):

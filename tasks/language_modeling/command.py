@@ -113,7 +113,10 @@ def write(model: LanguageModel, options: argparse.Namespace, writing: Generation
 def begin(generator: TextGenerator, options: argparse.Namespace) -> tuple[Run, str | None]:
     """The run to go on with, and the prompt of a new one."""
     if options.state_in is not None:
-        return load_run(options.state_in, generator.network), None
+        run = load_run(options.state_in, generator.network)
+        if all(one.ended for one in run.written):
+            log.warning("%s: the text met its --stop and has ended: nothing comes after it", options.state_in)
+        return run, None
     prompt = options.prompt or ""
     if prompt == STDIN:
         prompt = read_stdin().replace("\r\n", "\n").removesuffix("\n")

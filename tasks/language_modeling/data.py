@@ -115,10 +115,14 @@ class LanguageData(SequenceDataModule):
 
     def load(self, stage: str) -> Mapping[Split, SplitData]:
         wanted = PARTS[stage] if self.spec is not None else ("train", *PARTS[stage])
-        lines = {name: read for name in dict.fromkeys(wanted) if (read := self._read(name))}
-        if self.spec is None:
-            self.spec = self._describe(lines.get("train"))
-        return {name: self._encode(name, read) for name, read in lines.items() if name in PARTS[stage]}
+        parts: dict[Split, SplitData] = {}
+        for name in dict.fromkeys(wanted):  # what training lacks is said before what the others do
+            lines = self._read(name)
+            if self.spec is None:
+                self.spec = self._describe(lines)
+            if lines and name in PARTS[stage]:
+                parts[name] = self._encode(name, lines)
+        return parts
 
     def _read(self, name: Split) -> list[str]:
         """The lines of a part; none where there is no such part."""
@@ -127,11 +131,12 @@ class LanguageData(SequenceDataModule):
     def _origin(self, name: Split) -> str:
         return ", ".join(map(str, self.source.files(name)))
 
-    def _describe(self, lines: list[str] | None) -> LanguageSpec:
+    def _describe(self, lines: list[str]) -> LanguageSpec:
         """Make the vocabulary, of the training part alone."""
-        if not lines or not any(line.strip() for line in lines):
-            where = self._origin("train") or type(self.source).__name__
-            raise DataError(f"{where} holds no text to train on: give it some")
+        if not self.source.files("train"):
+            raise DataError(f"{type(self.source).__name__} has no train part: name its files in data.source")
+        if not any(line.strip() for line in lines):
+            raise DataError(f"{self._origin('train')} holds no text to train on: give it some")
         ended = LINE_END if UNITS[self.tokenizer] == "character" else ""
         beginnings = (line[:MOST_CHARACTERS] + ended for line in lines if line.strip() or ended)
         try:
@@ -199,5 +204,5 @@ class LanguageData(SequenceDataModule):
         assert self.spec is not None
         ids = self.split(split).inputs[row][:60, TOKEN].tolist()
         text = textwrap.fill(self.spec.load_tokenizer().decode(ids), 40)
-        axes.text(0.5, 0.5, text, ha="center", va="center", family="monospace")
+        axes.text(0.5, 0.5, text, ha="center", va="center", family="monospace", parse_math=False)
         axes.set_axis_off()

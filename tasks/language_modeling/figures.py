@@ -134,7 +134,7 @@ def _draw_costliest(axes: Axes, costs: Costs, pieces: Sequence[str]) -> None:
     share = costs.loss[order] / max(costs.loss.sum(), 1e-9)
     names = [shorten(repr(pieces[token])[1:-1], 16) for token in order]
     axes.barh(range(len(order)), 100 * share, color=BLUE, height=0.7)
-    axes.set_yticks(range(len(order)), names, fontsize=9)
+    axes.set_yticks(range(len(order)), names, fontsize=9, parse_math=False)
     for place, token in enumerate(order):
         told = f"{costs.loss[token] / costs.times[token]:.1f} nats × {int(costs.times[token]):,}"
         axes.annotate(

@@ -25,6 +25,7 @@ from .pieces import TextCodec, Written
 from .spec import LINE_END, LanguageSpec
 
 log = logging.getLogger(__name__)
+SEEDS = 2**63
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class GenerationOptions:
 
     def __post_init__(self) -> None:
         require(self.max_tokens >= 0, f"max_tokens is {self.max_tokens}: give 0 or more")
+        require(not isinstance(self.stop, str), f"stop is one text: give a list of them, such as [{self.stop!r}]")
         require(all(self.stop), "stop is an empty text: give some, or leave it out")
         Sampling(self.temperature, self.top_k, self.top_p)  # refuses what is out of range
 
@@ -154,10 +156,12 @@ class TextGenerator:
             seed: sample ``i`` is what a single one with ``seed + i`` is.
 
         Raises:
-            ConfigError: there are no samples.
+            ConfigError: there are no samples, or the seed is not one of 64 bits.
             DataError: the prompt is not valid Unicode.
         """
         require(samples >= 1, f"samples is {samples}: give 1 or more")
+        fits = -SEEDS <= seed <= SEEDS - samples
+        require(fits, f"seed is {seed}: give -2^63 or more, and below 2^63 with all samples")
         ids = self.codec.encode(prompt)
         if unknown := ids.count(UNK):
             log.warning("%d of the %d tokens of the prompt are unknown to the model", unknown, len(ids))
@@ -166,7 +170,7 @@ class TextGenerator:
         return Run(
             state=repeat_rows(state, samples),
             tokens=read[0, -1:].repeat(samples),
-            seeds=torch.arange(seed, seed + samples, device=self.device),
+            seeds=torch.arange(samples, device=self.device) + seed,
             drawn=torch.zeros(samples, dtype=torch.int64, device=self.device),
             written=[Written.after([self.codec.spec.end, *ids], self.codec) for _ in range(samples)],
         )

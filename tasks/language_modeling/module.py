@@ -150,10 +150,9 @@ class LanguageModel(SequenceModule):
 
         return [*super().run_callbacks(), LossByFrequency(), Baselines()]
 
-    def on_fit_start(self) -> None:
-        """Start the embedding from the vectors file, unless the run goes on from a checkpoint."""
-        super().on_fit_start()
-        if self.vectors is not None and not self.trainer.global_step:
+    def start_from_files(self) -> None:
+        """Start the embedding from the vectors file."""
+        if self.vectors is not None:
             assert self.spec is not None
             start_embedding(self.network.embedding, self.vectors, self.spec.load_tokenizer().pieces)
 
@@ -197,7 +196,7 @@ class LanguageModel(SequenceModule):
         """How likely lines are, each for itself: the columns of :meth:`to_rows`, without datamodule or trainer.
 
         Raises:
-            ConfigError: there is no network yet: the module has neither been trained nor loaded.
+            ConfigError: there is no network yet (the module was neither trained nor loaded), or ``lines`` is one text.
 
         Example:
             .. code-block:: python
@@ -207,6 +206,7 @@ class LanguageModel(SequenceModule):
         """
         if self.spec is None:
             raise ConfigError("there is no network to score with: load a checkpoint, or train first (fit)")
+        require(not isinstance(lines, str), "score takes a list of lines and got one text: give [text]")
         rows = TextRows(begun(encode_lines(lines, self.spec), self.spec.end), lines)
         batch = rows.__getitems__(list(range(len(rows)))).to(self.device)
         self.eval()

@@ -12,7 +12,7 @@ from lightning_rnn.data.files import find_files
 from lightning_rnn.data.lines import not_empty, read_lines
 from lightning_rnn.data.manual import python_manual
 from lightning_rnn.data.module import Split
-from lightning_rnn.errors import require
+from lightning_rnn.errors import DataError, require
 
 EVERY = 10  # topics of the manual; of these one is validation and one test
 
@@ -56,6 +56,7 @@ class TextShares(Corpus):
 
     Raises:
         ConfigError: a share is out of range.
+        DataError: when it is read, a part has no line.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -97,10 +98,14 @@ class TextShares(Corpus):
             return lines
         wanted = "test" if split == "predict" else split
         kept = list(lines)
-        return not_empty(
-            (line for line, part in zip(kept, self._parts(kept), strict=True) if part == wanted),
-            f"the {wanted} part of {where}",
-        )
+        chosen = [line for line, part in zip(kept, self._parts(kept), strict=True) if part == wanted]
+        if not chosen:
+            shares = "val_share and test_share" if wanted == "train" else f"{wanted}_share"
+            raise DataError(
+                f"{where}: lines stay whole, and none of its {len(kept)} is left for the {wanted} part: give more "
+                f"lines, or other values of {shares}"
+            )
+        return iter(chosen)
 
     def _parts(self, lines: Sequence[str]) -> list[Split]:
         """The part that each line belongs to."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from lightning_rnn.errors import DataError
+from lightning_rnn.errors import CheckpointError, DataError
 from lightning_rnn.training.carry import from_plain, to_plain
 from lightning_rnn.training.checkpoints import read_checkpoint, to_bytes
 from lightning_rnn.training.hooks import write_atomically
@@ -49,19 +49,21 @@ def save_run(run: Run, network: nn.Module, path: Path) -> None:
         "written": [vars(one) for one in run.written],
     }
     data = to_bytes(contents)
-    write_atomically(path, lambda file: file.write(data))
+    write_atomically(path, lambda file: file.write(data), option="--state_out")
 
 
 def load_run(path: Path, network: nn.Module) -> Run:
     """Where a run stands, on the device of the network.
 
     Raises:
-        CheckpointError: the file is broken, or holds more than tensors and plain values.
-        DataError: there is none, it is no such file, or of another model.
+        DataError: there is none, it is broken, holds more than tensors and plain values, or is of another model.
     """
     if not path.is_file():
         raise DataError(f"no state file {path}: write one with --state_out, or begin anew without --state_in")
-    contents = read_checkpoint(path)
+    try:
+        contents = read_checkpoint(path)
+    except CheckpointError as error:
+        raise DataError(f"{path} is no whole state of a text: give a file that --state_out wrote") from error
     if contents.get(KEY) != FORMAT:
         raise DataError(f"{path} is no state of a text in the form {FORMAT}: give a file that --state_out wrote")
     if contents["model"] != fingerprint(network):

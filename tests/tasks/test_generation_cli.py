@@ -93,9 +93,12 @@ def test_a_checkpoint_writes_without_data(run: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("goodbye()\ninform(name=x;pool=yes)\n", ("row 1: the slot 'pool'", "is unknown: use food, kidsallowed, name")),
-        ("goodbye()\ninform name=x\n", ("row 1: 'inform name=x' is no dialogue act: write it like",)),
-        ("deny()\n", ("row 0: the act 'deny'", "use ?request, goodbye, inform")),
+        (
+            "goodbye()\ninform(name=x;pool=yes)\n",
+            ("acts.txt, row 2: the slot 'pool'", "is unknown: use food, kidsallowed, name"),
+        ),
+        ("goodbye()\ninform name=x\n", ("acts.txt, row 2: 'inform name=x' is no dialogue act: write it like",)),
+        ("deny()\n", ("acts.txt, row 1: the act 'deny'", "use ?request, goodbye, inform")),
         ("", ("acts.txt",)),
     ],
 )
@@ -114,7 +117,7 @@ def test_a_wrong_act_is_one_sentence(
     [
         (lambda root: (root / "data/original/restaurant/valid.json").write_text("[]"), "valid.json has no rows"),
         (lambda root: (root / "data/original/restaurant/train.json").write_text('[["inform(", "x"]]'),
-         "row 0: 'inform(' is no dialogue act"),
+         "train.json, row 1: 'inform(' is no dialogue act"),
     ],
 )  # fmt: skip
 def test_a_broken_benchmark_is_one_sentence(

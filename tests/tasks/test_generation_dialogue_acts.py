@@ -63,30 +63,51 @@ def benchmark(root: Path, rows: dict[str, list[list[str]]] = ROWS, domain: str =
         ("inform(dogs_allowed='true';has internet=false;area=dont_care;near=none)", "inform",
          (("dogsallowed", "yes"), ("hasinternet", "no"), ("area", "dontcare"), ("near", "none"))),
         (" inform_only_match(name=a;name=b) ", "inform_only_match", (("name", "a"), ("name", "b"))),
+        ("inform( name = 'the eagle' ; kids_allowed = true )", "inform",
+         (("name", "the eagle"), ("kidsallowed", "yes"))),
     ],
 )  # fmt: skip
 def test_an_act_is_read(text: str, kind: str, slots: tuple[tuple[str, str], ...]) -> None:
     assert parse_act(text) == Act(kind, slots)
 
 
-@pytest.mark.parametrize("text", ["", "inform", "inform(name=x", "(name=x)", "inform(a=b=c)", "inform(=x)", "name=x)"])
+NO_ACTS = ["", "inform", "inform(name=x", "(name=x)", "inform(a=b=c)", "inform(=x)", "name=x)", "inform(name='')"]
+
+
+@pytest.mark.parametrize("text", NO_ACTS)
 def test_what_is_no_act_is_refused_by_row(text: str) -> None:
-    with pytest.raises(DataError, match=r"row 7: .* is no dialogue act: write it like"):
-        parse_act(text, 7)
+    with pytest.raises(DataError, match=r"a.txt, row 7: .* is no dialogue act: write it like"):
+        parse_act(text, "a.txt, row 7")
 
 
 def test_values_are_numbered_within_their_slot_and_special_ones_named() -> None:
     act = parse_act("?compare(name=a;price=1;name=b;price=2;battery=none;utility)")
     assert entries(act) == ["a.?compare", "sv.battery.none", "sv.name._1", "sv.name._2", "sv.price._1", "sv.price._2",
                             "sv.utility.?"]  # fmt: skip
-    assert act_vector(TEMPLATE, "inform(name=a;name=b;name=c)").sum() == 3  # a third name has no entry
+    assert act_vector(TEMPLATE, "inform(name=a;name=b)").sum() == 3
 
 
 def test_an_unknown_slot_is_named_with_those_there_are() -> None:
     with pytest.raises(DataError, match=r"row 2: the slot 'parking' .* is unknown: use food, kidsallowed, name, pool$"):
-        act_vector(TEMPLATE, "inform(name=x;parking=yes)", 2)
+        act_vector(TEMPLATE, "inform(name=x;parking=yes)", "row 2")
     with pytest.raises(DataError, match=r"row 2: the act 'deny' .* is unknown: use \?request, goodbye, inform$"):
-        act_vector(TEMPLATE, "deny(name=x)", 2)
+        act_vector(TEMPLATE, "deny(name=x)", "row 2")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "inform(kidsallowed=maybe)",
+            r"row 2: the model has no kidsallowed=\.\.\. as in .*maybe.*: use kidsallowed=no",
+        ),
+        ("inform(name=a;name=b;name=c)", r"no name=\.\.\. 3 times as in .*: use name=\.\.\., name=\.\.\. 2 times$"),
+        ("inform(name)", r"no name as in .*: use name=\.\.\., name=\.\.\. 2 times$"),
+    ],
+)
+def test_what_no_entry_says_is_not_left_out_silently(text: str, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        act_vector(TEMPLATE, text, "row 2")
 
 
 @pytest.mark.parametrize(
@@ -205,9 +226,10 @@ def test_a_folder_that_is_another_is_named(tmp_path: Path) -> None:
     ("content", "words"),
     [
         ("# c\n[[1, 2", r"train.json is no whole JSON file .*: download it again"),
-        ('[["inform(name=x)"]]', r"train.json, row 0: .* is not a dialogue act and its sentence"),
+        ('[["inform(name=x)"]]', r"train.json, row 1: .* is not a dialogue act and its sentence"),
+        ('{"acts": []}', r"train.json is no list of rows: download it again"),
         ("[]", r"train.json has no rows"),
-        ('[["inform(name=x)", "x"], ["inform(name=", "x"]]', r"row 1: .* is no dialogue act"),
+        ('[["inform(name=x)", "x"], ["inform(name=", "x"]]', r"train.json, row 2: .* is no dialogue act"),
     ],
 )
 def test_a_broken_part_is_named_with_its_row(content: str, words: str, tmp_path: Path) -> None:

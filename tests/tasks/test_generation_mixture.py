@@ -9,10 +9,12 @@ from scipy.stats import multivariate_normal
 from torch import Tensor
 
 from lightning_rnn.errors import ConfigError
+from lightning_rnn.seq2seq.losses import shifted
+from tasks.generation import Generator
 from tasks.generation.drawing import sketch
 from tasks.generation.mixture import MixtureHead
-from tasks.generation.network import GeneratorNetwork, NetworkOptions, shifted
-from tasks.generation.spec import GenerationSpec
+from tasks.generation.network import GeneratorNetwork, NetworkOptions
+from tasks.generation.spec import UNMOVED, GenerationSpec
 
 
 def drawings(lengths: list[int], seed: int = 0) -> Tensor:
@@ -108,7 +110,7 @@ def test_drawing_step_by_step_reads_what_training_reads() -> None:
     """The loss's hidden states of a drawing are those that drew it."""
     model, condition = network(), torch.eye(2)[:1]
     drawn = sketch(model, condition, torch.tensor([5]), 10, 1.0)[0]
-    hidden = model(condition, shifted(drawn[None])).hidden[0]
+    hidden = model(condition, shifted(drawn[None], UNMOVED)).hidden[0]
     state, encoded = model.begin(condition)
     previous = torch.tensor([[0.0, 0, 1, 0, 0]])
     for step, stroke in enumerate(drawn):
@@ -140,3 +142,12 @@ def test_options_out_of_range_are_refused() -> None:
         MixtureHead(6, 0)
     with pytest.raises(ConfigError, match="temperature must be more than 0"):
         sketch(network(), torch.eye(2), torch.arange(2), 3, 0.0)
+
+
+def test_a_temperature_of_zero_is_not_taken_for_none() -> None:
+    model = Generator(mixtures=3)
+    model.spec = GenerationSpec(kind="strokes", form="class", condition_size=2, condition_names=["cat", "dog"])
+    model.network = model.build(model.spec)
+    assert len(model.draw(["dog"])) == 1
+    with pytest.raises(ConfigError, match="temperature must be more than 0"):
+        model.draw(["dog"], temperature=0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from lightning_rnn.errors import ConfigError, DataError
 from lightning_rnn.plugins import Task
 from lightning_rnn.testing.contract import check_checkpoint, check_invariances, check_predictions, check_resume
 from tasks.generation import GenerationData, Generator
+from tasks.generation.conditions import encode_conditions
 from tasks.generation.metrics import bleu, statistics
 from tasks.generation.reading import read_conditions
+from tasks.generation.spec import Form, GenerationSpec
 from tasks.generation.tables import AttributeTable
 
 ROWS = """color,size,count,text
@@ -136,6 +139,17 @@ def test_the_best_of_the_kept_texts_comes_first(model: Generator) -> None:
     kept = model.write(given, keep=3)[0]
     assert len(kept) == 3 and kept[0] == "one big red ball" and len(set(kept)) == 3
     assert model.write(given, [model], keep=3)[0] == kept  # an ensemble of one model twice is that model
+    with pytest.raises(ConfigError, match=r"model.keep is 6 of 5 texts: keep fewer, or raise"):
+        model.write(given, keep=6)
+
+
+def test_an_ensemble_is_of_models_of_the_same_data(model: Generator) -> None:
+    assert model.spec is not None
+    other = Generator()
+    for spec in (None, replace(model.spec, vocabulary=[*model.spec.vocabulary, "more"])):
+        other.spec = spec
+        with pytest.raises(ConfigError, match="model 2 of others has other conditions or words"):
+            model.write([{"color": "red"}], [model, other])
 
 
 def test_a_file_of_conditions_is_predicted(fitted: tuple[Generator, pl.Trainer], table: str, tmp_path: Path) -> None:
@@ -152,15 +166,41 @@ def test_a_file_of_conditions_is_predicted(fitted: tuple[Generator, pl.Trainer],
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"colour": "red"}, "condition 0 has a column 'colour', which is unknown: use color, count, size"),
-        ({"color": "pink"}, "condition 0: color is 'pink', which is unknown: use blue, green, red"),
-        ({"count": "many"}, "condition 0: count is 'many', no number"),
-        ("red", "condition 0 is 'red': give values by column"),
+        ({"colour": "red"}, "condition 2 has a column 'colour', which is unknown: use color, count, size"),
+        ({"color": "pink"}, "condition 2: color is 'pink', which is unknown: use blue, green, red"),
+        ({"count": "many"}, "condition 2: count is 'many', no number"),
+        ({"count": "nan"}, "condition 2: count is 'nan', no finite number"),
+        ("red", "condition 2 is 'red': give values by column"),
     ],
 )
 def test_an_unknown_condition_is_named(given: Any, words: str, model: Generator) -> None:
     with pytest.raises(DataError, match=words):
-        model.write([given])
+        model.write([{"color": "red"}, given])
+
+
+def test_one_condition_that_is_no_list_is_named(model: Generator) -> None:
+    with pytest.raises(DataError, match=r"conditions are {'color': 'red'}, which is one of them: give a list"):
+        model.write({"color": "red"})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["given.csv", "given.txt"])
+def test_a_wrong_condition_of_a_file_is_named_with_its_row(name: str, table: str, tmp_path: Path) -> None:
+    rows = {"given.csv": "color,count\nred,1\npink,1\n", "given.txt": '{"color": "red"}\n\n{"color": "pink"}\n'}
+    (tmp_path / name).write_text(rows[name].replace("\n\n", '\n{"count": 1}\n'))
+    with pytest.raises(DataError, match=f"{name}, row 3: color is 'pink', which is unknown"):
+        data_of(table, predict=str(tmp_path / name)).setup("predict")
+
+
+def test_without_conditions_nothing_is_predicted(table: str) -> None:
+    with pytest.raises(DataError, match=r"nothing to predict: give data.predict a file of conditions, or a test part"):
+        GenerationData(AttributeTable(table)).setup("predict")
+
+
+@pytest.mark.parametrize(("form", "words"), [("class", "names of classes"), ("act", "dialogue acts")])
+def test_a_row_of_a_table_is_no_class_and_no_act(form: Form, words: str) -> None:
+    spec = GenerationSpec(form=form, condition_size=1, condition_names=["a.bye"])
+    with pytest.raises(DataError, match=f"condition 1 is {{'a': 'b'}}, values by column: this model takes {words}"):
+        encode_conditions(spec, [{"a": "b"}])
 
 
 def test_writing_needs_a_network_and_drawing_needs_strokes(model: Generator) -> None:
@@ -182,6 +222,14 @@ def test_writing_needs_a_network_and_drawing_needs_strokes(model: Generator) -> 
         ({"slot_weight": -1.0}, "model.slot_weight must not be negative"),
         ({"val_rows": -1}, "model.val_rows must not be negative"),
         ({"decode": "sample", "temperature": 0.0}, "temperature is 0.0"),
+        ({"temperature": -1.0}, "temperature is -1.0"),
+        ({"decode": "smple"}, "model.decode is 'smple': use beam, sample"),
+        ({"keep": 6}, "model.keep is 6 of 5 texts: keep fewer, or raise model.candidates or beam_size"),
+        ({"decode": "sample", "candidates": 2, "keep": 3}, "model.keep is 3 of 2 texts: .* raise model.candidates$"),
+        ({"candidates": 9}, "model.candidates is 9 of a beam of 5: lower it, or raise model.beam_size"),
+        ({"label_smoothing": 1.0}, "label_smoothing must be at least 0 and below 1"),
+        ({"reading_weight": -1.0}, "model.reading_weight must not be negative"),
+        ({"sample_seed": 2**31}, "model.sample_seed must be from 0 to 2147483647"),
     ],
 )
 def test_an_option_out_of_range_is_named(options: dict[str, Any], words: str) -> None:
@@ -207,7 +255,8 @@ def test_numbers_are_scaled_and_values_are_entries(table: str) -> None:
         ("a,text\n", {}, "no rows"),
         ("a,b\n1,2\n", {}, "text"),
         ("a,text\n1,x\n", {"columns": ["c"]}, "has no column 'c': it has a, text"),
-        ("a,text\nx,y\n", {"numbers": ["a"]}, "a is 'x', no number"),
+        ("a,text\n,y\nx,y\n", {"numbers": ["a"]}, "a.csv, row 3: a is 'x', no number"),
+        ("a,text\n1,y\ninf,y\n", {"numbers": ["a"]}, "a.csv, row 3: a is 'inf', no finite number"),
         ("text\nx\n", {}, "has no attributes beside 'text'"),
     ],
 )
@@ -220,7 +269,7 @@ def test_a_broken_table_is_named(text: str, options: dict[str, Any], words: str,
 
 def test_a_line_of_numbers_that_is_no_json_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("[1, 2]\n[1,\n")
-    with pytest.raises(DataError, match=r"a.txt, line 2: not JSON"):
+    with pytest.raises(DataError, match=r"a.txt, row 2: not JSON"):
         read_conditions(str(tmp_path / "a.txt"))
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from itertools import product
 from pathlib import Path
 
+import numpy as np
 import polars
 import pytest
 
@@ -18,9 +18,9 @@ from lightning_rnn.paths import data_path
 from lightning_rnn.training.loading import load_trained
 from tasks.generation import Generator
 from tasks.generation.data import GenerationData
+from tasks.generation.name_baselines import ORDERS, Letters, best_ngrams, ngram_losses
 from tasks.generation.names import NamesByClass, normalized
-from tasks.generation.ngrams import END, Ngrams, ngram_losses, uniform
-from tasks.generation.reports import best_ngrams, novelty, sample_classes
+from tasks.generation.reports import novelty, sample_classes
 from tasks.generation.sources import Items
 
 PARTS = ("train", "val", "test")
@@ -127,18 +127,15 @@ def test_targets_are_the_letters_and_the_end(data: Path) -> None:
 # n-grams
 
 
-def test_ngrams_add_up_to_one_after_any_context() -> None:
-    model = Ngrams(["anna", "ann", "bo"], 3, uniform(5))
-    for context in map("".join, product("anboz", repeat=2)):
-        assert sum(model(context, one) for one in ["a", "n", "b", "o", END]) == pytest.approx(1)
-
-
-def test_ngrams_are_witten_and_bells() -> None:
-    """By hand: after ``a`` came ``b`` twice and ``c`` once; of 8 characters 3 are ``a``, 2 ``b``, one ``c``, 3 ends."""
-    model = Ngrams(["ab", "ab", "ac"], 2, uniform(4))
-    unigram = (2 + 4 * 0.25) / (9 + 4)
-    assert model("a", "b") == pytest.approx((2 + 2 * unigram) / (3 + 2))
-    assert model("z", "b") == pytest.approx(unigram)
+def test_a_name_begins_anew_and_its_end_is_predicted() -> None:
+    """By hand, bigrams: ``a`` begins every name and what is after it comes from two; unigrams are 3 continuations."""
+    letters = Letters(["ab", "a"])
+    model = letters.count(["ab", "a"], 2)
+    unigram = np.array([1, 1, 2, 0]) - np.array([0.5, 0.5, 1, 0])  # a, b, the end, all others
+    unigram = unigram / 4 + 2 / 4 / 4
+    first = np.array([(2 - 1) / 2, 0, 0, 0]) + 1 / 2 * unigram
+    np.testing.assert_allclose(model.probabilities(np.array([], np.int64)), first)
+    np.testing.assert_allclose(model.log_probs(*letters.encode(["a", "é"]))[[0, 2]], np.log(first[[0, 3]]))
 
 
 def test_classes_that_differ_are_worth_knowing() -> None:
@@ -154,10 +151,17 @@ def test_characters_never_seen_have_a_finite_cost() -> None:
     assert all(map(math.isfinite, ngram_losses(Items(["x"], ["ab"]), Items(["x"], ["éß"])).values()))
 
 
+def test_the_mean_of_both_is_of_probabilities() -> None:
+    found = ngram_losses(Items(["x", "y"], ["aa", "b"]), Items(["x"], [""]), 1)
+    p = [math.exp(-found[of]) for of in ("all classes", "each class")]
+    assert found["both"] == pytest.approx(-math.log(sum(p) / 2))
+
+
 def test_the_length_of_ngrams_is_chosen_by_the_validation_part() -> None:
     train = Items(["x"] * 4, ["abcdefgh"] * 4)
     found = best_ngrams(train, Items(["x"], ["abcdefgh"]), Items(["x"], ["zzz"]))
-    assert len(found) == 3 and len({name.partition("-")[0] for name in found}) == 1
+    order = min(ORDERS, key=lambda size: min(ngram_losses(train, Items(["x"], ["abcdefgh"]), size).values()))
+    assert list(found) == [f"{order}-grams, {of}" for of in ("all classes", "each class", "both")]
 
 
 def test_novelty_is_the_share_of_texts_not_trained_on() -> None:
@@ -236,3 +240,11 @@ def test_the_well_known_set_is_read_whole() -> None:
     names = NamesByClass().names()
     assert len(names) == 18 and len(names["Arabic"]) == 108
     assert sum(map(len, NamesByClass(repeats=True).names().values())) == 20_050
+
+
+def test_n_grams_of_the_well_known_set_are_as_the_page_says() -> None:
+    if not data_path("names/Arabic.txt").is_file():
+        pytest.skip("no names in LIGHTNING_RNN_DATA")
+    train, test = (NamesByClass().read(part) for part in ("train", "test"))
+    assert train is not None and test is not None
+    assert ngram_losses(train, test, 6)["each class"] == pytest.approx(1.815, abs=1e-3)

@@ -7,13 +7,14 @@ from typing import Any, get_args
 import pytest
 import torch
 
-from lightning_rnn.data.tokenizer_base import EOS, SPECIAL
+from lightning_rnn.data.tokenizer_base import BOS, EOS, SPECIAL
 from lightning_rnn.errors import ConfigError
 from lightning_rnn.layers.conditioned_cells import reading_loss
 from lightning_rnn.layers.table import CellName
+from lightning_rnn.seq2seq.losses import shifted
 from tasks.generation.decoding import DecodingOptions, write
 from tasks.generation.encoders import build_encoder
-from tasks.generation.network import Entry, GeneratorNetwork, NetworkOptions, shifted
+from tasks.generation.network import Entry, GeneratorNetwork, NetworkOptions
 from tasks.generation.spec import GenerationSpec, vocabulary_of
 
 C, B, T = 6, 4, 5
@@ -45,7 +46,7 @@ def targets() -> torch.Tensor:
 
 @pytest.mark.parametrize("name", CELLS)
 def test_steps_equal_teacher_forcing(name: str) -> None:
-    net, words = network(**CELLS[name]), shifted(targets())
+    net, words = network(**CELLS[name]), shifted(targets(), BOS)
     whole = net(conditions(), words).hidden
     state, constants = net.begin(conditions())
     for time in range(T):
@@ -55,7 +56,7 @@ def test_steps_equal_teacher_forcing(name: str) -> None:
 
 @pytest.mark.parametrize("entry", get_args(Entry))
 def test_the_condition_matters_by_each_way_in(entry: Entry) -> None:
-    net, words = network(cell="gru", condition=entry), shifted(targets())
+    net, words = network(cell="gru", condition=entry), shifted(targets(), BOS)
     one, other = (net(given, words).hidden for given in (conditions(), conditions().flip(1)))
     assert not torch.allclose(one[:, 0], other[:, 0]) and not torch.allclose(one[:, -1], other[:, -1])
     assert (net.bridge is None) == (entry == "input")
@@ -79,7 +80,7 @@ def test_only_words_and_the_end_are_written() -> None:
 
 
 def test_the_cost_of_reading_is_of_what_may_be_read() -> None:
-    net, words = network(**CELLS["sc_lstm-as-written"]), shifted(targets())
+    net, words = network(**CELLS["sc_lstm-as-written"]), shifted(targets(), BOS)
     lengths = torch.tensor([T, 3, 1, T])
     cost = net(conditions(), words, lengths).reading
     state, _ = net.begin(conditions())
@@ -103,7 +104,7 @@ def test_conditions_that_are_alike_are_written_of_once_and_alike() -> None:
 
 def test_shifted_strokes_begin_with_the_pen_on_the_paper() -> None:
     strokes = torch.rand(2, 3, 5)
-    first = shifted(strokes)
+    first = shifted(strokes, GenerationSpec(kind="strokes").first)
     assert first[:, 0].tolist() == [[0, 0, 1, 0, 0]] * 2 and torch.equal(first[:, 1:], strokes[:, :-1])
 
 
@@ -114,7 +115,13 @@ def test_shifted_strokes_begin_with_the_pen_on_the_paper() -> None:
         ({"cell": "sc_lstm", "initializer": "keras"}, "sc_lstm has no model.initializer"),
         ({"cell": "sc_lstm", "keep_first": True}, "keep_first .* needs model.encoder identity"),
         ({"encoder": "cnn"}, "cnn is for conditions that are images"),
-        ({"cell": "wild"}, "no cell is called 'wild'"),
+        ({"cell": "wild"}, "model.cell is 'wild': use sc_lstm, simple_rnn, lstm, gru"),
+        ({"encoder": "deep"}, "model.encoder is 'deep': use identity, dense, cnn"),
+        ({"condition": "input "}, "model.condition is 'input ': use state, input, both"),
+        ({"cell": "lstm", "peek": True}, "model.peek is of model.cell sc_lstm, not of lstm"),
+        ({"keep_first": True}, "model.keep_first is of model.cell sc_lstm, not of gru"),
+        ({"eta": -1.0}, "model.eta must not be negative"),
+        ({"xi": 0.0}, "model.xi must be more than 0"),
     ],
 )
 def test_options_that_do_not_go_together_are_named(options: dict[str, Any], words: str) -> None:

@@ -12,6 +12,7 @@ import torch
 from lightning_rnn.cli import main
 from lightning_rnn.data.digits import Digits
 from lightning_rnn.errors import ConfigError, DataError
+from tasks.generation.conditions import encode_conditions
 from tasks.generation.data import GenerationData
 from tasks.generation.images import ImageEncoder
 from tasks.generation.spelled import NAMES, SpelledDigits, SpelledMNIST
@@ -73,6 +74,17 @@ def test_the_convolutions_see_the_image_as_rows_and_columns() -> None:
     one, other = (convolution(x.flatten().view(-1, 1, *encoder.image))[0] for x in (image, moved))
     torch.testing.assert_close(one[:, 1:6, 1:4], other[:, 2:7, 2:5])
     assert encoder(torch.rand(3, 48)).shape == (3, 5)
+
+
+def test_pixels_in_another_unit_are_refused() -> None:
+    """Scikit-learn's own digits go from 0 to 16, the model's from 0 to 1."""
+    source = SpelledDigits()
+    train = source.read("train")
+    assert train is not None
+    spec = source.describe(train)
+    assert encode_conditions(spec, train.given[:2]).shape == (2, 64)
+    with pytest.raises(DataError, match=r"condition 2 has a pixel of .*, those trained on are 0 to 1: scale it"):
+        encode_conditions(spec, [train.given[0], 16 * train.given[1]])
 
 
 @pytest.mark.parametrize(("channels", "said"), [([], "numbers above 0"), ([4, 4, 4, 4], "to nothing")])

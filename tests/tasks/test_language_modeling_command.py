@@ -246,6 +246,11 @@ def test_lines_are_scored_each_for_itself(
         (["--state_in", "a", "--prompt", "b"], "--prompt begins a text, --state_in goes on with one"),
         (["--state_in", "a", "--seed", "1"], "--seed begins a text"),
         (["--score", "a", "--prompt", "b"], "--score writes no text: leave --prompt out"),
+        (["--score", "a", "--temperature", "0.5"], "--score writes no text: leave --temperature out"),
+        (["--score", "a", "--stop_at_eos"], "--score writes no text: leave --stop_at_eos out"),
+        (["--state_out", "."], "--state_out . is a folder: name a file in it"),
+        (["--state_out", ""], "is a folder: name a file in it"),
+        (["--seed", str(2**63)], "seed is 9223372036854775808: give"),
         (["--device", "nowhere"], "--device nowhere: "),
         (["--max_tokens", "many"], "argument --max_tokens: invalid int value"),
     ],
@@ -253,6 +258,23 @@ def test_lines_are_scored_each_for_itself(
 def test_a_wrong_option_is_one_sentence(options: list[str], message: str, words: Path, capsys: Any) -> None:
     assert generate(words, *options) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_state_that_cannot_be_written_is_one_sentence(words: Path, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "file").touch()
+    assert generate(words, "--max_tokens", 2, "--state_out", tmp_path / "file" / "a.state") == 1
+    said = capsys.readouterr().err
+    assert "cannot write" in said and said.endswith("or choose another with --state_out\n")
+
+
+def test_a_text_that_met_its_stop_is_said_to_have_ended(
+    words: Path, tmp_path: Path, out: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = tmp_path / "a.state"
+    assert generate(words, "--greedy", "--stop_at_eos", "--state_out", state) == 0 and not caplog.messages
+    out()
+    assert generate(words, "--state_in", state) == 0
+    assert out() == "\n" and "the text met its --stop and has ended: nothing comes after it" in caplog.text
 
 
 def test_a_state_of_another_model_is_refused(words: Path, characters: Path, tmp_path: Path, capsys: Any) -> None:

@@ -167,6 +167,7 @@ def test_shares_by_line_are_drawn_and_share_no_line(tmp_path: Path) -> None:
     [
         (b"", {}, "has no rows"),
         (b"\n \n\n", {}, "holds no text to train on"),
+        (None, {}, "TextLines has no train part: name its files in data.source"),
         (b"to be\n" * 3, {"batch_size": 4, "chunk": 35}, "has 9 tokens, too short for 4 rows of data.chunk 35, which"),
         (b"buffalo buffalo buffalo\n" * 200, {}, "holds one kind of word again and again"),
         (b"caf\xe9 au lait\n" * 200, {}, r"line 1: byte 3 \(0xe9\) is not utf-8"),
@@ -174,10 +175,34 @@ def test_shares_by_line_are_drawn_and_share_no_line(tmp_path: Path) -> None:
         (b"a b c\n" * 200, {"min_count": 500}, "data.min_count 500 leaves no words"),
     ],
 )
-def test_bad_text_is_refused_in_a_sentence(text: bytes, options: dict[str, Any], said: str, tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_bytes(text)
-    data = LanguageData(TextLines(str(tmp_path / "a.txt")), **options)
+def test_bad_text_is_refused_in_a_sentence(
+    text: bytes | None, options: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.txt").write_bytes(text or b"")
+    data = LanguageData(TextLines(None if text is None else str(tmp_path / "a.txt")), **options)
     with pytest.raises(UserError, match=said) as caught:
+        data.setup("fit")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("lines", "shares", "said"),
+    [
+        ([" ", ""], (0.05, 0.05), "holds no text to train on"),
+        (["to be", "or not"], (0.05, 0.05), "the train part has 6 tokens, too short for 4 rows"),
+        (
+            ["to be " * 99],
+            (0.05, 0.05),
+            "none of its 1 is left for the val part: give more lines, or other values of val",
+        ),
+        (["to be"] * 3, (0.2, 0.79), "none of its 3 is left for the train part"),
+    ],
+)
+def test_shares_of_a_text_that_is_too_short_say_first_what_training_lacks(
+    lines: list[str], shares: tuple[float, float], said: str, tmp_path: Path
+) -> None:
+    data = LanguageData(TextShares(written(tmp_path, lines), *shares), batch_size=4, chunk=20)
+    with pytest.raises(DataError, match=said) as caught:
         data.setup("fit")
     assert "\n" not in str(caught.value)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightning_rnn.data.tokenizer import BOS, PAD, UNK, Kind, train_tokenizer
-from lightning_rnn.errors import CheckpointError, ConfigError, DataError
+from lightning_rnn.errors import ConfigError, DataError
 from lightning_rnn.seq2seq.output import LinearHead
 from tasks.language_modeling.generation import GenerationOptions, TextGenerator
 from tasks.language_modeling.network import LanguageModelNetwork, NetworkOptions
@@ -193,7 +194,7 @@ def test_a_state_belongs_to_its_model(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"c\.state is no state of a text"):
         load_run(tmp_path / "c.state", writer.network)
     (tmp_path / "d.state").write_bytes((tmp_path / "a.state").read_bytes()[:100])
-    with pytest.raises(CheckpointError, match=r"d\.state is not a whole checkpoint"):
+    with pytest.raises(DataError, match=r"d\.state is no whole state of a text: give a file that --state_out wrote"):
         load_run(tmp_path / "d.state", writer.network)
 
 
@@ -209,7 +210,9 @@ def test_a_state_file_holds_plain_values(tmp_path: Path) -> None:
     [
         ({"max_tokens": -1}, "max_tokens is -1: give 0 or more"),
         ({"stop": ("",)}, "stop is an empty text"),
+        ({"stop": "cat"}, r"stop is one text: give a list of them, such as \['cat'\]"),
         ({"temperature": 0.0}, "temperature is 0.0"),
+        ({"temperature": math.inf}, "temperature is inf: give a finite number"),
         ({"top_p": 1.5}, "top_p is 1.5"),
         ({"top_k": -2}, "top_k is -2"),
     ],
@@ -217,6 +220,23 @@ def test_a_state_file_holds_plain_values(tmp_path: Path) -> None:
 def test_a_wrong_option_is_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         GenerationOptions(**options)
+
+
+def test_a_temperature_near_nothing_is_greedy_and_a_huge_one_draws_all_alike() -> None:
+    writer = generator()
+    best = writer.generate("a", GenerationOptions(max_tokens=20, greedy=True))
+    assert writer.generate("a", GenerationOptions(max_tokens=20, temperature=1e-300)) == best
+    run, many = writer.begin("a", samples=400), GenerationOptions(max_tokens=1, temperature=1e300)
+    drawn = {new.token for new in writer.stream(run, many)}
+    assert drawn == set(range(writer.codec.spec.vocab_size)) - {PAD, UNK, BOS}
+
+
+@pytest.mark.parametrize(("seed", "samples"), [(2**63, 1), (2**63 - 2, 3), (-(2**63) - 1, 1)])
+def test_a_seed_that_is_not_one_of_64_bits_is_refused(seed: int, samples: int) -> None:
+    with pytest.raises(ConfigError, match=r"give -2.63 or more, and below 2.63 with all samples"):
+        generator().begin("a", samples, seed)
+    edge = 2**63 - samples if seed > 0 else -(2**63)
+    assert len(generator().generate("a", GenerationOptions(max_tokens=2), samples, edge)) == samples
 
 
 def test_no_samples_are_refused() -> None:

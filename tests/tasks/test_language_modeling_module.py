@@ -122,6 +122,12 @@ def test_predictions_are_the_lines_own(tmp_path: Path) -> None:
         LanguageModel().score(["to be"])
 
 
+def test_one_text_where_lines_are_asked_for_is_refused(tmp_path: Path) -> None:
+    model, _ = pair(tmp_path)
+    with pytest.raises(ConfigError, match="score takes a list of lines and got one text"):
+        model.score("the king")
+
+
 def test_it_learns_more_than_how_often_words_are(tmp_path: Path) -> None:
     file = text(tmp_path)
     data = LanguageData(TextLines(file, file, file), batch_size=4, chunk=5)
