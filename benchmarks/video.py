@@ -1,6 +1,6 @@
 """Video classification: each configuration with several seeds, its test part read once; and the controls of motion.
 
-    python benchmarks/video.py moving controls jhmdb spoken speakers [--seeds 0 1 2] [--out runs/video] [--write]
+    python benchmarks/video.py moving controls digits jhmdb spoken speakers [--seeds 0 1 2] [--out runs/video] [--write]
 
 Every verb is a process of its own. A run whose log is there is read, not run again, so the command can be stopped and
 given again. ``--write`` writes benchmarks/results/video.md from the runs that are there, and runs nothing.

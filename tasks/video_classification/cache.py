@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,12 +20,13 @@ log = logging.getLogger(__name__)
 Cache = Literal["none", "memory", "disk"]
 KIND, FILE = "frame-features", "features.pt"
 BATCH = 256  # frames at once
+PROBED = 16
 
 
 def key_of(network: nn.Module, clips: Ragged, about: Mapping[str, Any]) -> str:
     """A hash of all weights, all frames and what else the features depend on: others, another key."""
     found = hashlib.blake2b(json.dumps(about, sort_keys=True).encode(), digest_size=16)
-    for name, value in network.state_dict().items():
+    for name, value in chain(network.named_parameters(), network.named_buffers()):
         found.update(name.encode())
         found.update(_bytes(value))
     found.update(_bytes(clips.offsets))
@@ -35,6 +37,13 @@ def key_of(network: nn.Module, clips: Ragged, about: Mapping[str, Any]) -> str:
 def _bytes(tensor: Tensor) -> Any:
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     return flat.view(torch.uint8).numpy() if flat.numel() else b""
+
+
+def probe_of(network: nn.Module, clips: Ragged, device: torch.device) -> str:
+    """A hash of the features of a few frames, evenly spaced: another when the network's code was changed."""
+    few = torch.linspace(0, len(clips.values) - 1, min(PROBED, len(clips.values))).long()
+    frames = Ragged(clips.values[few], torch.tensor([0, len(few)]))
+    return hashlib.blake2b(_bytes(compute(network, frames, device)), digest_size=16).hexdigest()
 
 
 @torch.no_grad()
@@ -75,7 +84,7 @@ class FeatureCache:
 
         if self.how == "memory":
             return self._computed(network, clips, device)
-        folder = prepared(KIND, [], {"key": key}, build)
+        folder = prepared(KIND, [], {"key": key, "probe": probe_of(network, clips, device)}, build)
         if not computed:
             log.info("frame features of %d clips: from the cache, %s", len(clips), folder)
         found: Tensor = torch.load(folder / FILE, weights_only=True)

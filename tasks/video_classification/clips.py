@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lightning_rnn.data import Examples, Ragged
 from lightning_rnn.data.splitting import group_split, stratified_split
+from lightning_rnn.errors import DataError
 
 log = logging.getLogger(__name__)
 Kept = Literal["all", "one", "shuffled"]
@@ -48,6 +49,11 @@ def hold_out(clips: Examples, fraction: float, seed: int) -> tuple[Examples, Exa
         rest, part = stratified_split(labels, fraction, seed)
         log.info("%s: %d of %d clips held out, of each class", clips.origin, len(part), len(clips))
     else:
+        if len(set(groups)) < 2:
+            raise DataError(
+                f"{clips.origin}: all {len(clips)} clips are of the group {groups[0]}, and whole groups are held out: "
+                "give groups that tell them apart, or data.val_fraction 0 where the validation part is to be held out"
+            )
         rest, part = group_split(groups, labels, fraction, seed)
         names = [sorted({groups[row] for row in rows.tolist()}) for rows in (rest, part)]
         log.info(

@@ -105,6 +105,8 @@ class VideoData(SequenceDataModule):
             raise DataError(
                 f"{part.origin}: frames of {shape}, the model was trained on {self.spec.shape}: give it such"
             )
+        if len(empty := (part.inputs.lengths == 0).nonzero()):
+            raise DataError(f"{part.where(int(empty[0]))}: the clip has no frame: take it out, or give it some")
         clips = keep_frames(part.inputs, self.frames, self.seed)
         targets = class_numbers(part, self.spec.class_names, "row", clips.lengths)
         assert not isinstance(targets, Ragged)
@@ -125,9 +127,6 @@ class VideoData(SequenceDataModule):
 def _describe(train: Examples) -> VideoSpec:
     if not isinstance(train.inputs, Ragged):
         raise DataError(f"{train.origin}: these are texts, not clips: give data.source a source of clips or series")
-    empty = (train.inputs.lengths == 0).nonzero()
-    if len(empty):
-        raise DataError(f"{train.where(int(empty[0]))}: the clip has no frame: take it out, or give it some")
     names, counts = count_classes(train, "row")
     shape = list(train.inputs.values.shape[1:])
     joints, pairs = (train.joints, train.pairs) if isinstance(train, Clips) else (0, ())

@@ -55,16 +55,26 @@ def from_class_path(chosen: Mapping[str, Any]) -> nn.Module:
         found = vars(importlib.import_module(module))[name]
     except (ImportError, KeyError, ValueError) as error:
         reason = f"it has no {name}" if isinstance(error, KeyError) else str(error) or "it has no module"
-        raise ConfigError(f"model.frame_network: {path} cannot be imported ({reason}): mend the class_path") from error
+        raise ConfigError(
+            f"model.frame_network: {path} cannot be imported ({reason}): mend the class_path, or name its file's "
+            "folder in PYTHONPATH"
+        ) from error
     if not callable(found):
         raise ConfigError(f"model.frame_network: {path} is no class: name an nn.Module")
     try:
         network = found(**arguments)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ConfigError(f"model.frame_network: {path} does not take its init_args ({error}): mend them") from error
+    except Exception as error:  # another's code may raise any
+        raise ConfigError(
+            f"model.frame_network: {path} does not take its init_args ({_said(error)}): mend them"
+        ) from error
     if not isinstance(network, nn.Module):
         raise ConfigError(f"model.frame_network: {path} gives a {type(network).__name__}, not an nn.Module")
     return network
+
+
+def _said(error: Exception) -> str:
+    """The first line of what an error says, or its kind."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 @torch.no_grad()
@@ -82,11 +92,10 @@ def features_of(network: nn.Module, shape: Sequence[int]) -> int:
     with torch.random.fork_rng(devices=[]):
         try:
             found = network.eval()(torch.zeros(2, *shape))
-        except (RuntimeError, ValueError, TypeError, IndexError) as error:
-            reason = str(error).splitlines()[0]
+        except Exception as error:  # another's code may raise any
             raise ConfigError(
-                f"model.frame_network: {name} cannot take frames [N, {', '.join(map(str, shape))}] ({reason}): set its "
-                "init_args for them"
+                f"model.frame_network: {name} cannot take frames [N, {', '.join(map(str, shape))}] ({_said(error)}): "
+                "set its init_args for them"
             ) from error
     network.train(was_training)
     if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != 2:

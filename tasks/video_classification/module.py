@@ -47,7 +47,7 @@ class VideoClassifier(SequenceModule):
         frame_weights: file of the frame network's ``state_dict`` to start from.
         freeze: whether the frame network stays as it is: evaluation mode, no gradient.
         cache: of what a frozen frame network makes: computed once per clip and kept in ``memory`` or on ``disk`` (in
-            the cache folder, named by weights and frames); ``none`` computes it in every step.
+            the cache folder, named by weights, frames and a few features); ``none`` computes it in every step.
         conv_channels: of our convolutional network, each convolution of stride 2; None is 8, 16, 32.
         frame_size: features of a frame that our own frame network makes; None is 64 for frames, and for vectors no
             network.
@@ -136,7 +136,11 @@ class VideoClassifier(SequenceModule):
 
     def build(self, spec: VideoSpec) -> VideoNetwork:  # type: ignore[override]  # its own spec
         self._check(spec)
-        return VideoNetwork(spec, self.options)
+        network = VideoNetwork(spec, self.options)
+        for name, given in (("frame_weights", self.frame_weights is not None), ("freeze", self.options.freeze)):
+            if given and network.frames is None:
+                raise ConfigError(f"model.{name} is for a frame network, and there is none: give model.frame_network")
+        return network
 
     def _check(self, spec: VideoSpec) -> None:
         """Whether the options fit the data."""
@@ -171,13 +175,11 @@ class VideoClassifier(SequenceModule):
     def run_callbacks(self) -> list[pl.Callback]:
         return [*super().run_callbacks(), ConfusionMatrix(), WorstMistakes()]
 
-    def on_fit_start(self) -> None:
-        """Start the frame network from the weights file, unless the run goes on from a checkpoint."""
-        super().on_fit_start()
-        if self.frame_weights is None or self.trainer.global_step:
+    def start_from_files(self) -> None:
+        """Start the frame network from the weights file."""
+        if self.frame_weights is None:
             return
-        if self.network.frames is None:
-            raise ConfigError("model.frame_weights starts a frame network, and there is none: give model.frame_network")
+        assert self.network.frames is not None
         load_weights(self.network.frames.every.layer, self.frame_weights)
         log.info("frame network: starts from %s", self.frame_weights)
 
@@ -203,7 +205,13 @@ class VideoClassifier(SequenceModule):
 
     @torch.no_grad()
     def classify(self, clips: list[Tensor]) -> Rows:
-        """Labels and probabilities of clips, frames ``[T, C, H, W]`` or vectors ``[T, D]``: no datamodule, no trainer.
+        """Labels and probabilities of clips: no datamodule, no trainer.
+
+        Args:
+            clips: frames ``[T, C, H, W]``, uint8 or float in 0..1, or vectors float ``[T, D]``; one step at least.
+
+        Raises:
+            DataError: a clip has no step, or steps of another shape than the model is for.
 
         Example:
             .. code-block:: python
@@ -211,6 +219,9 @@ class VideoClassifier(SequenceModule):
                 model = VideoClassifier.load_from_checkpoint("runs/.../checkpoints/best.ckpt")
                 model.classify([frames])["prediction"]
         """
+        assert self.spec is not None
+        for number, clip in enumerate(clips):
+            self.spec.check_clip(number, clip)
         padded, lengths = Ragged.from_list(clips).pad(torch.arange(len(clips)), as_stored=True)
         batch = SequenceBatch(padded, lengths=lengths).to(self.device)
         self.eval()

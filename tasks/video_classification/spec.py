@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from torch import Tensor
+
 from lightning_rnn.data import DataSpec
 from lightning_rnn.data.checks import check_classes
 from lightning_rnn.errors import DataError
@@ -38,3 +40,21 @@ class VideoSpec(DataSpec):
             )
         if batch.targets is not None:
             check_classes(batch, self.class_names)
+
+    def check_clip(self, number: int, clip: Tensor) -> None:
+        """Whether a clip has steps as the model is for.
+
+        Raises:
+            DataError: it has not; names its number.
+
+        Example:
+            >>> import torch
+            >>> VideoSpec().check_clip(0, torch.zeros(5, 8, 8, 1))
+            Traceback (most recent call last):
+            lightning_rnn.errors.DataError: clip 0: [5, 8, 8, 1], the model is for [T, 1, 8, 8], T at least 1: give ...
+        """
+        if clip.ndim != len(self.shape) + 1 or list(clip.shape[1:]) != self.shape or not len(clip):
+            wanted = ", ".join(map(str, ["T", *self.shape]))
+            raise DataError(
+                f"clip {number}: {list(clip.shape)}, the model is for [{wanted}], T at least 1: give it such clips"
+            )

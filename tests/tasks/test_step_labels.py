@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars
 import pytest
+import pytorch_lightning as pl
 import torch
 from sklearn.metrics import accuracy_score, log_loss
 
@@ -129,6 +130,28 @@ def test_options_that_make_one_vector_are_refused(
 def test_sampled_tokens_and_step_labels_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert trained(folder, "--data.tokenizer unigram --data.sampling 0.1") == 2
     assert "data.labels step needs its steps" in capsys.readouterr().err
+
+
+def test_pieces_of_words_have_no_labels(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert trained(folder, "--data.tokenizer bpe") == 2
+    assert "data.tokenizer bpe cuts words anywhere: set data.tokenizer words" in capsys.readouterr().err
+
+
+def test_vectors_start_no_run_that_goes_on_from_a_checkpoint(folder: Path) -> None:
+    (folder / "vectors.txt").write_text("good 1 2 3 4\n")
+    source = LabelledText("train.csv", "test.csv")
+    weights = []
+    for path in (None, folder / "a.ckpt"):
+        run = pl.Trainer(
+            max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False, use_distributed_sampler=False, default_root_dir=folder,
+        )  # fmt: skip
+        model = SequenceClassifier(hidden_size=8, embedding_size=4, vectors=str(folder / "vectors.txt"))
+        run.fit(model, ClassificationData(source, labels="step", tokenizer="words"), ckpt_path=path)
+        run.save_checkpoint(folder / "a.ckpt")
+        assert model.network.embedding is not None
+        weights.append(model.network.embedding.weight.detach())
+    assert torch.equal(weights[0], weights[1])  # the second had nothing left to train
 
 
 def test_running_labels_are_those_of_the_largest_phrase_that_ends_there() -> None:

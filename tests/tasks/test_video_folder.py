@@ -34,10 +34,11 @@ def clip_folder(root: Path, people: int = 4, clips: int = 2) -> Path:
     return root
 
 
-def video(path: Path, frames: int = 6) -> None:
+def video(path: Path, frames: int = 6, title: str = "a") -> None:
     av = pytest.importorskip("av")
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
+        container.metadata["title"] = title
         stream = container.add_stream("mpeg4", rate=10)
         stream.width, stream.height = 32, 16
         for t in range(frames):
@@ -61,11 +62,50 @@ def test_frames_are_read_in_the_order_of_their_names(tmp_path: Path) -> None:
     )
 
 
+def test_frames_are_in_the_order_of_their_numbers_and_hidden_files_are_none(tmp_path: Path) -> None:
+    for t in (1, 2, 10, 11, 9):
+        picture(tmp_path / "clip" / f"frame{t}.png", shade=10 * t)
+    (tmp_path / "clip" / "._frame1.png").write_bytes(b"left by a Mac")
+    assert read_clip(tmp_path / "clip", Frames())[:, 0, 0, 0].tolist() == [10, 20, 90, 100, 110]
+    assert read_clip(tmp_path / "clip", Frames(every=2, most=2))[:, 0, 0, 0].tolist() == [10, 90]
+
+
+def test_pictures_that_are_not_taken_are_not_read(tmp_path: Path) -> None:
+    picture(tmp_path / "clip" / "0.png")
+    (tmp_path / "clip" / "1.png").write_bytes(b"no picture")
+    assert len(read_clip(tmp_path / "clip", Frames(every=2))) == 1
+
+
+@pytest.mark.parametrize("gray", [False, True])
+def test_of_sixteen_bits_the_upper_eight_are_taken(gray: bool, tmp_path: Path) -> None:
+    values = np.arange(48, dtype=np.uint16).reshape(6, 8) * 1300
+    (tmp_path / "clip").mkdir()
+    Image.fromarray(values).save(tmp_path / "clip" / "0.png")
+    clip = read_clip(tmp_path / "clip", Frames(gray=gray))
+    assert all((channel.numpy() == values // 256).all() for channel in clip[0])
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGB", "RGBA"])
+def test_every_kind_of_picture_is_the_same_frame(mode: str, tmp_path: Path) -> None:
+    values = np.arange(0, 192, 4, dtype=np.uint8).reshape(6, 8)
+    (tmp_path / "clip").mkdir()
+    Image.fromarray(values).convert(mode).save(tmp_path / "clip" / "0.png")
+    assert (read_clip(tmp_path / "clip", Frames())[0].numpy() == values).all()
+
+
 def test_frames_of_a_video_are_its_frames(tmp_path: Path) -> None:
     video(tmp_path / "a.mp4")
     clip = read_clip(tmp_path / "a.mp4", Frames(every=2))
     assert clip.shape == (3, 3, 16, 32)
     assert (clip.float().mean((1, 2, 3)) - torch.tensor([0.0, 80.0, 160.0])).abs().max() < 6
+
+
+def test_a_video_with_a_title_in_latin_1_is_read(tmp_path: Path) -> None:
+    video(tmp_path / "a.mkv", title="TITLETITLE")
+    whole = (tmp_path / "a.mkv").read_bytes()
+    assert b"TITLETITLE" in whole
+    (tmp_path / "a.mkv").write_bytes(whole.replace(b"TITLETITLE", "é".encode("latin-1") * 10))
+    assert len(read_clip(tmp_path / "a.mkv", Frames())) == 6
 
 
 def test_a_video_without_the_extra_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,6 +151,57 @@ def test_groups_of_a_table_are_those_of_the_pattern(tmp_path: Path) -> None:
         ClipFolder(str(root), groups=str(table)).read("train")
 
 
+def test_a_table_with_two_groups_of_a_clip_is_refused(tmp_path: Path) -> None:
+    root = clip_folder(tmp_path / "clips")
+    (tmp_path / "groups.csv").write_text("clip,group\nrun/p0_c0,a\nrun/p0_c0,b\n")
+    with pytest.raises(DataError, match="two groups for the clip run/p0_c0, a and b"):
+        ClipFolder(str(root), groups=str(tmp_path / "groups.csv")).read("train")
+
+
+def test_clips_of_one_group_cannot_be_cut(tmp_path: Path) -> None:
+    root = clip_folder(tmp_path)
+    with pytest.raises(DataError, match=f"{root}: all 16 clips are of the group p, and whole groups"):
+        ClipFolder(str(root), group_pattern="(p)").read("train")
+    with pytest.raises(DataError, match="finds no group in the name"):
+        ClipFolder(str(root), group_pattern="p(x)?").read("train")
+
+
+def test_a_test_folder_is_tested_whole_and_nothing_is_held_out_for_it(tmp_path: Path) -> None:
+    other = clip_folder(tmp_path / "other", people=1)
+    source = ClipFolder(str(clip_folder(tmp_path / "clips")), test=str(other))
+    train, test = source.read("train"), source.read("test")
+    assert train is not None and test is not None and (len(train), len(test)) == (16, 4)
+    assert test.labels == ["run", "run", "walk", "walk"] and test.ids == [
+        "run/p0_c0", "run/p0_c1", "walk/p0_c0", "walk/p0_c1"
+    ]  # fmt: skip
+    picture(tmp_path / "one" / "run" / "a" / "0.png")
+    alone = ClipFolder(str(tmp_path / "nowhere"), test=str(tmp_path / "one")).read("test")  # of one class
+    assert alone is not None and alone.ids == ["run/a"]
+
+
+def test_clips_without_classes_are_predicted_by_name(tmp_path: Path) -> None:
+    known = VideoData(ClipFolder(str(clip_folder(tmp_path / "clips"))), val_fraction=0.0)
+    known.setup("fit")
+    for clip in ("new", "b10"):
+        picture(tmp_path / "new" / clip / "0.png")
+    data = VideoData(ClipFolder("nowhere", predict=str(tmp_path / "new")))
+    data.spec = known.spec
+    data.setup("predict")
+    split = data.split("predict")
+    assert [split.row_id(row) for row in range(len(split))] == ["b10", "new"]
+    assert next(iter(data.predict_dataloader())).targets is None
+
+
+def test_other_files_are_passed_over_which_the_log_says(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = clip_folder(tmp_path)
+    (root / "run" / "p9.wmv").write_bytes(b"a video of another kind")
+    (root / "walk" / "p0_c0" / "notes.txt").write_text("a")
+    (root / ".cache").mkdir()
+    ClipFolder(str(root)).read("train")
+    assert f"{root}: 2 files are neither pictures" in caplog.text
+    assert f"passed over, such as {root}/run/p9.wmv" in caplog.text
+
+
 def break_picture(root: Path) -> str:
     path = root / "run" / "p1_c0" / "1.png"
     Image.fromarray(np.random.RandomState(0).randint(256, size=(6, 8, 3), dtype=np.uint8)).save(path)
@@ -151,12 +242,18 @@ def broken_video(root: Path) -> str:
 
 
 def loose_picture(root: Path) -> str:
-    picture(root / "run" / "loose.png")
-    return r"run/loose.png is a picture beside the clips"
+    for name in ("loose", "a2"):
+        picture(root / "run" / f"{name}.png")
+    return r"run/a2.png is a picture beside the clips"
+
+
+def clip_beside_classes(root: Path) -> str:
+    (root / "p5.mp4").write_bytes(b"a video")
+    return r"p5.mp4 is beside the folders of classes"
 
 
 FAULTS = (break_picture, no_picture, another_size, clip_of_another_size, no_frames, empty_class, broken_video,
-          loose_picture)  # fmt: skip
+          loose_picture, clip_beside_classes)  # fmt: skip
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
@@ -190,5 +287,8 @@ def test_options_of_a_folder_out_of_range_are_named(tmp_path: Path) -> None:
             ClipFolder(**options)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="no folder"):
         ClipFolder(str(tmp_path / "nowhere")).read("train")
+    picture(tmp_path / "one" / "run" / "a" / "0.png")
+    with pytest.raises(DataError, match="one has one class, run, two at least"):
+        ClipFolder(str(tmp_path / "one")).read("train")
     with pytest.raises(DataError, match="finds no group in the name"):
         ClipFolder(str(clip_folder(tmp_path)), group_pattern=r"q(\d)").read("train")

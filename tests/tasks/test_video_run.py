@@ -13,10 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from lightning_rnn.cli import main
+from lightning_rnn.data import Ragged
 from lightning_rnn.errors import ConfigError, DataError
 from tasks.video_classification import VideoClassifier, VideoData
+from tasks.video_classification.cache import FeatureCache
 from tasks.video_classification.drawing import strip_of
 from tasks.video_classification.moving import MovingDigits
+from tasks.video_classification.network import FrameFeatures
+from tasks.video_classification.spec import VideoSpec
 
 pytestmark = pytest.mark.filterwarnings("ignore:Found .* in eval mode")  # frozen ones, by Lightning
 NORMED = {"class_path": f"{__name__}.Normed", "init_args": {"size": 5}}
@@ -96,6 +100,25 @@ def test_a_frozen_network_sees_each_frame_once(tmp_path: Path, monkeypatch: pyte
     assert sum(seen) == 2 * 13 * (24 + 16) + 2
 
 
+class Scaled(nn.Module):
+    """Of code that may change, without weights."""
+
+    factor = 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.factor * x.flatten(1)
+
+
+def test_features_of_a_network_whose_code_changed_are_not_taken_from_the_cache(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clips, network = Ragged.from_list([torch.rand(5, 1, 2, 2)]), FrameFeatures(Scaled(), [1, 2, 2], freeze=True)
+    found = [FeatureCache("disk").get(network, clips, {}, torch.device("cpu")).values]
+    monkeypatch.setattr(Scaled, "factor", 2.0)
+    found.append(FeatureCache("disk").get(network, clips, {}, torch.device("cpu")).values)
+    assert torch.equal(2 * found[0], found[1])
+
+
 def test_changed_frames_are_not_taken_from_the_cache(tmp_path: Path) -> None:
     module, clips = frozen("memory"), data()
     fitted(tmp_path, module, clips)
@@ -137,10 +160,40 @@ def test_frame_weights_are_where_a_run_starts(tmp_path: Path) -> None:
         assert torch.equal(weights[f"frames.every.layer.{name}"], value)
 
 
+def test_frame_weights_start_no_run_that_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
+    torch.save(frozen_layer(tmp_path), tmp_path / "ours.pt")
+    options = {"hidden_size": 4, "conv_channels": [3], "frame_size": 5, "frame_weights": str(tmp_path / "ours.pt")}
+    run = trainer(tmp_path, max_epochs=1)
+    run.fit(VideoClassifier(**options), data())
+    run.save_checkpoint(tmp_path / "a.ckpt")
+    saved = torch.load(tmp_path / "a.ckpt", weights_only=True)["state_dict"]
+    module = VideoClassifier(**options)
+    trainer(tmp_path, max_epochs=1).fit(module, data(), ckpt_path=tmp_path / "a.ckpt")  # nothing is left to train
+    assert all(torch.equal(value, saved[f"network.{name}"]) for name, value in module.network.state_dict().items())
+
+
 def frozen_layer(folder: Path) -> dict[str, Tensor]:
     module = frozen("none", seed=7)
     fitted(folder, module)
     return module.network.frames.every.layer.state_dict()
+
+
+@pytest.mark.parametrize("options", [{"freeze": True}, {"frame_weights": "a.pt"}])
+def test_a_frame_network_that_is_not_there_is_named(options: dict[str, Any]) -> None:
+    spec = VideoSpec("vectors", [3], ["a", "b"], [1, 1])
+    with pytest.raises(ConfigError, match=f"model.{next(iter(options))} is for a frame network, and there is none"):
+        VideoClassifier(**options).build(spec)
+
+
+def test_clips_of_another_shape_are_not_classified() -> None:
+    module = VideoClassifier(hidden_size=4)
+    module.spec = VideoSpec("frames", [1, 8, 8], ["a", "b"], [1, 1])
+    module.configure_model()
+    good = torch.zeros(3, 1, 8, 8, dtype=torch.uint8)
+    assert len(module.classify([good])["prediction"]) == 1
+    for bad in (good[:0], good.permute(0, 2, 3, 1), good[0]):
+        with pytest.raises(DataError, match=r"clip 1: \[.*the model is for \[T, 1, 8, 8\]"):
+            module.classify([good, bad])
 
 
 def test_options_that_do_not_fit_the_clips_are_named(tmp_path: Path) -> None:
