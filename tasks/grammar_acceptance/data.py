@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 
 from matplotlib.axes import Axes
@@ -80,5 +81,6 @@ class GrammarData(SequenceDataModule):
         if not isinstance(rows, StringRows):
             super().draw(axes, split, row)
             return
-        axes.text(0.5, 0.5, rows.samples[row].string, ha="center", va="center", wrap=True, family="monospace")
+        string = textwrap.fill(rows.samples[row].string, 30)
+        axes.text(0.5, 0.5, string, ha="center", va="center", family="monospace", parse_math=False)
         axes.set_axis_off()

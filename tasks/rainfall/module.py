@@ -90,10 +90,9 @@ class RainfallRegressor(SequenceModule):
     def run_callbacks(self) -> list[pl.Callback]:
         return [*super().run_callbacks(), SubmissionWriter(), Baselines()]
 
-    def on_fit_start(self) -> None:
-        """Start from published weights, unless the run goes on from a checkpoint."""
-        super().on_fit_start()
-        if self.weights is None or self.trainer.global_step:
+    def start_from_files(self) -> None:
+        """Start from published weights."""
+        if self.weights is None:
             return
         loaded = load_winner(existing(self.weights))
         assert isinstance(self.network.body, Winner)

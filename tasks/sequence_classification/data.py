@@ -33,6 +33,7 @@ from lightning_rnn.layers.series import profile_of, spread_of
 from lightning_rnn.types import SequenceBatch
 
 log = logging.getLogger(__name__)
+ROUNDING = 1e-8  # of a mean: a standard deviation below this share of it is none
 MOST_LINES = 7  # features of a step that are still drawn as lines, not as an image
 
 
@@ -173,6 +174,11 @@ class ClassificationData(SequenceDataModule):
             raise DataError(f"{train.origin}: the training part has no labels")
         strata = [last_label(label, self.labels) for label in train.labels]
         rest, part = stratified_split(strata, self.val_fraction, self.split_seed)
+        if not len(part):
+            raise DataError(
+                f"{train.origin}: each of the {len(train)} training rows is the only one of its class, so none can be held "
+                "out for validation: give more rows, a val part, or data.val_fraction 0"
+            )
         examples["train"], examples["val"] = train.select(rest), train.select(part)
         log.info(
             "validation: %d of the %d training rows held out, stratified, seed %d",
@@ -185,6 +191,11 @@ class ClassificationData(SequenceDataModule):
         names, counts = count_classes(train, self.labels)
         if isinstance(train.inputs, Ragged):
             return replace(_describe_series(train.inputs, names, counts), labels=self.labels)
+        require(
+            self.labels == "row" or self.tokenizer not in ("unigram", "bpe"),
+            f"data.labels step is a label for each token, and data.tokenizer {self.tokenizer} cuts words anywhere: set "
+            "data.tokenizer words, or characters",
+        )
         tokenizer = train_tokenizer(train.inputs, self.tokenizer, self.vocab_size, self.lower, self.min_count)
         log.info("tokenizer: %s, %d tokens, of the training part", self.tokenizer, tokenizer.vocab_size)
         longest = int(tokenizer.encode(train.inputs).lengths.max())
@@ -230,9 +241,8 @@ class ClassificationData(SequenceDataModule):
         inputs = self.split(split).inputs[row]
         if self.spec.kind == "text":
             text = self.spec.load_tokenizer().decode(inputs.tolist())
-            axes.text(0.5, 1.0, textwrap.fill(text, 40, max_lines=9), fontsize=8, ha="center", va="top").set_in_layout(
-                False
-            )
+            told = textwrap.fill(text, 40, max_lines=9)
+            axes.text(0.5, 1.0, told, fontsize=8, ha="center", va="top", parse_math=False).set_in_layout(False)
             axes.set_axis_off()
         elif inputs.shape[1] > MOST_LINES:
             axes.imshow(inputs.numpy(), cmap="gray_r")
@@ -254,10 +264,10 @@ def _describe_series(series: Ragged, names: list[str], counts: list[int]) -> Cla
 
 
 def _moments(values: Tensor) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each feature ``[S, D]``, over the values that are there."""
+    """Mean and standard deviation (1 of what does not vary) of each feature ``[S, D]``, over the values that are there."""
     there = ~values.isnan()
     count = there.sum(0).clamp(min=1)
     filled = torch.where(there, values, 0).double()
     mean = filled.sum(0) / count
-    variance = (torch.where(there, filled - mean, 0) ** 2).sum(0) / count
-    return mean.tolist(), variance.sqrt().clamp(min=1e-8).tolist()
+    std = ((torch.where(there, filled - mean, 0) ** 2).sum(0) / count).sqrt()
+    return mean.tolist(), torch.where(std > ROUNDING * mean.abs(), std, 1.0).tolist()

@@ -202,10 +202,9 @@ class SequenceClassifier(SequenceModule):
     def run_callbacks(self) -> list[pl.Callback]:
         return [*super().run_callbacks(), ConfusionMatrix(), WorstMistakes(), Baselines()]
 
-    def on_fit_start(self) -> None:
-        """Start the embedding from the vectors file, unless the run goes on from a checkpoint."""
-        super().on_fit_start()
-        if self.vectors is None or self.trainer.global_step:
+    def start_from_files(self) -> None:
+        """Start the embedding from the vectors file."""
+        if self.vectors is None:
             return
         assert self.spec is not None
         if self.network.embedding is None:

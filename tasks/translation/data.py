@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -282,5 +283,6 @@ class TranslationData(SequenceDataModule):
         rows = self.split(split)
         assert isinstance(rows, TranslationRows)
         texts = [rows.sources[row], *([] if rows.references is None else [rows.references[row]])]
-        axes.text(0.5, 0.5, "\n→\n".join(texts), fontsize=8, ha="center", va="center", wrap=True)
+        told = "\n→\n".join(textwrap.fill(text, 40) for text in texts)
+        axes.text(0.5, 0.5, told, fontsize=8, ha="center", va="center", parse_math=False)
         axes.set_axis_off()

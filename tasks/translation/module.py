@@ -10,7 +10,7 @@ from torch import nn
 from torchmetrics import MetricCollection
 
 from lightning_rnn.data.module import Split
-from lightning_rnn.data.tokenizer import PAD
+from lightning_rnn.data.tokenizer import BOS, PAD
 from lightning_rnn.errors import ConfigError, require
 from lightning_rnn.layers.engines import Engine
 from lightning_rnn.layers.initializers import Initializer
@@ -20,6 +20,7 @@ from lightning_rnn.seq2seq.beam_options import BeamOptions, StopRule
 from lightning_rnn.seq2seq.bridges import BridgeKind
 from lightning_rnn.seq2seq.decoders import DecoderKind
 from lightning_rnn.seq2seq.heads import HeadKind
+from lightning_rnn.seq2seq.losses import shifted
 from lightning_rnn.seq2seq.penalties import LengthPenalty
 from lightning_rnn.seq2seq.schedules import Schedule, ScheduleKind
 from lightning_rnn.training.module import Rows, SequenceModule, Stage, StepResult, check_probability
@@ -28,7 +29,7 @@ from lightning_rnn.types import SequenceBatch
 from .data import TranslationRows
 from .decoding import DecodingOptions, TextTranslator, Translation, readable, search
 from .judging import Judge, TranslatedResult, some
-from .network import NetworkOptions, TranslationNetwork, Tying, shifted
+from .network import NetworkOptions, TranslationNetwork, Tying
 from .spec import TranslationSpec
 from .text import Codec
 
@@ -193,15 +194,13 @@ class Translator(SequenceModule):
 
         return [*super().run_callbacks(), *figures(self.options.decoder != "none")]
 
-    def on_fit_start(self) -> None:
-        """Start embeddings from files, unless the run goes on from a checkpoint."""
-        super().on_fit_start()
-        if not self.trainer.global_step:
-            self.network.start_from(self.codec, self.hparams["source_vectors"], self.hparams["target_vectors"])
+    def start_from_files(self) -> None:
+        """Start the embeddings from the vectors files."""
+        self.network.start_from(self.codec, self.hparams["source_vectors"], self.hparams["target_vectors"])
 
     def step(self, batch: SequenceBatch) -> StepResult:
         assert batch.lengths is not None
-        words = batch.inputs[:, :0] if batch.targets is None else shifted(batch.targets)
+        words = batch.inputs[:, :0] if batch.targets is None else shifted(batch.targets, BOS)
         hidden = self.network(batch.inputs, batch.lengths, words, self._forced())
         if batch.targets is None:
             return StepResult(hidden.new_zeros(()), hidden, None, len(batch))

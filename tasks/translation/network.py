@@ -8,7 +8,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from lightning_rnn.data.tokenizer import BOS
 from lightning_rnn.errors import ConfigError
 from lightning_rnn.layers import RecurrentLayer
 from lightning_rnn.layers.embedding import small_embedding
@@ -177,13 +176,3 @@ class TranslationNetwork(nn.Module):
         """One step: a :class:`~lightning_rnn.seq2seq.step.DecodeStep`."""
         output, alignment, state = self.decoder.step(self._embed(tokens), state, constants)
         return StepOutput(self.head.log_probs(output), state, alignment)
-
-
-def shifted(targets: Tensor) -> Tensor:
-    """The word before each of ``targets [B, T]``: ``<go>`` before the first.
-
-    Example:
-        >>> shifted(torch.tensor([[7, 8, 3]])).tolist()
-        [[2, 7, 8]]
-    """
-    return torch.cat([targets.new_full((len(targets), 1), BOS), targets[:, :-1]], 1)

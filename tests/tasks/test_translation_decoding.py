@@ -9,14 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from lightning_rnn.data.tokenizer import BOS
 from lightning_rnn.errors import ConfigError
 from lightning_rnn.seq2seq.attention import AttentionKind
 from lightning_rnn.seq2seq.beam_options import BeamOptions
 from lightning_rnn.seq2seq.decoders import DecoderKind
 from lightning_rnn.seq2seq.generate import generate
+from lightning_rnn.seq2seq.losses import shifted
 from tasks.translation import TranslationData
 from tasks.translation.decoding import BLANK, DecodingOptions, TextTranslator, Translation, in_order, search
-from tasks.translation.network import NetworkOptions, TranslationNetwork, shifted
+from tasks.translation.network import NetworkOptions, TranslationNetwork
 from tasks.translation.spec import TranslationSpec
 from tasks.translation.text import Codec
 from tasks.translation.words import merged, replace_unknown, word_groups
@@ -62,7 +64,7 @@ def numbers(spec: TranslationSpec, **options: object) -> TextTranslator:
 @pytest.mark.parametrize(("decoder", "attention"), KINDS, ids="-".join)
 def test_step_by_step_equals_one_pass(decoder: DecoderKind, attention: AttentionKind) -> None:
     made = network(decoder=decoder, attention=attention)
-    words = shifted(TARGET)
+    words = shifted(TARGET, BOS)
     with torch.no_grad():
         whole = made.head.log_probs(made(SOURCE, LENGTHS, words))
         state, constants = made.begin(SOURCE, LENGTHS)
@@ -105,8 +107,8 @@ def test_ensemble_of_one_network_twice_is_that_network() -> None:
 
 def test_scheduled_sampling_reads_what_the_network_writes() -> None:
     made = network()
-    forced = made(SOURCE, LENGTHS, shifted(TARGET), forced=1 - 1e-9)
-    torch.testing.assert_close(forced, made(SOURCE, LENGTHS, shifted(TARGET)), rtol=1e-4, atol=1e-5)
+    forced = made(SOURCE, LENGTHS, shifted(TARGET, BOS), forced=1 - 1e-9)
+    torch.testing.assert_close(forced, made(SOURCE, LENGTHS, shifted(TARGET, BOS)), rtol=1e-4, atol=1e-5)
     greedy = generate(made.decode_step, *made.begin(SOURCE, LENGTHS), GREEDY.request(LENGTHS))
     words = torch.zeros(3, 4, dtype=torch.int64)
     words[:, 0] = 2
@@ -163,7 +165,7 @@ def test_scoring_a_translation_gives_its_score() -> None:
     for row, best in enumerate(search([made], SOURCE, LENGTHS, options)):
         words = best[0].tokens[None]
         with torch.no_grad():
-            log_probs = made.head.log_probs(made(SOURCE[row : row + 1], LENGTHS[row : row + 1], shifted(words)))
+            log_probs = made.head.log_probs(made(SOURCE[row : row + 1], LENGTHS[row : row + 1], shifted(words, BOS)))
         total = float(log_probs[0].gather(1, words.T).double().sum())
         assert total == pytest.approx(best[0].log_prob, abs=1e-4)
         assert total / words.shape[1] == pytest.approx(best[0].score, abs=1e-5)

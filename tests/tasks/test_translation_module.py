@@ -17,17 +17,19 @@ from pytorch_lightning.strategies import DDPStrategy
 from torch.nn import functional as F
 
 from lightning_rnn.cli import main
+from lightning_rnn.data.tokenizer import BOS
 from lightning_rnn.errors import ConfigError
 from lightning_rnn.plugins import Task
 from lightning_rnn.seq2seq.attention import AttentionKind
 from lightning_rnn.seq2seq.bridges import BridgeKind
 from lightning_rnn.seq2seq.decoders import DecoderKind
 from lightning_rnn.seq2seq.heads import HeadKind
+from lightning_rnn.seq2seq.losses import shifted
 from lightning_rnn.testing.contract import check_resume
 from tasks.translation import TranslationData, Translator
 from tasks.translation.callbacks import chosen, figures
 from tasks.translation.figures import Bucket, Heat, bucket_of, draw_attention, draw_lengths
-from tasks.translation.network import NetworkOptions, TranslationNetwork, shifted
+from tasks.translation.network import NetworkOptions, TranslationNetwork
 from tasks.translation.numbers import Numbers
 
 NUMBERS = "--model tasks.translation.Translator --data tasks.translation.TranslationData"
@@ -59,7 +61,7 @@ def trains(head: HeadKind = "full", **options: Any) -> None:
     torch.manual_seed(0)
     sizes = {"embedding_size": 16, "hidden_size": 4, "decoder_layers": 2}
     network = TranslationNetwork(30, 30, NetworkOptions(head=head, **{**sizes, **options}))
-    loss = network.head.loss(network(SOURCE, LENGTHS, shifted(TARGET)), TARGET)
+    loss = network.head.loss(network(SOURCE, LENGTHS, shifted(TARGET, BOS)), TARGET)
     loss.backward()
     assert torch.isfinite(loss)
     still = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
@@ -104,7 +106,7 @@ def test_loss_is_the_mean_cross_entropy_of_the_targets_up_to_the_end() -> None:
     with torch.no_grad():
         result = model.step(batch)
         assert batch.targets is not None and batch.lengths is not None and batch.target_lengths is not None
-        scores = model.network.head.log_probs(model.network(batch.inputs, batch.lengths, shifted(batch.targets)))
+        scores = model.network.head.log_probs(model.network(batch.inputs, batch.lengths, shifted(batch.targets, BOS)))
     rows = zip(scores, batch.targets, batch.target_lengths, strict=True)
     total = sum(F.nll_loss(row[:length], words[:length], reduction="sum") for row, words, length in rows)
     torch.testing.assert_close(result.loss, total / batch.target_lengths.sum())

@@ -73,7 +73,7 @@ def _draw_string(axes: Axes, reading: Reading) -> None:
     places, marks = list(range(first, last)), [*judged.string, "end"]
     axes.axhline(THRESHOLD, color=GRAY, linestyle=":", linewidth=1)
     axes.plot(places, reading.running[first:last], color=BLUE, marker="o", ms=3.5, lw=1.6)
-    axes.set_xticks(places, marks[first:last], fontsize=8.5, family="monospace")
+    axes.set_xticks(places, marks[first:last], fontsize=8.5, family="monospace", parse_math=False)
     if illegal is not None:
         axes.axvline(illegal, color=ORANGE, linewidth=6, alpha=0.35)
         label = axes.get_xticklabels()[illegal - first]
