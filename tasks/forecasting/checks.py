@@ -2,15 +2,48 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from lightning_rnn.errors import DataError
+from lightning_rnn.errors import DataError, require
 
 from .panel import Panel
+
+log = logging.getLogger(__name__)
+
+
+def check_panel(panel: object) -> None:
+    """Whether this is a panel, as notebooks may pass a frame.
+
+    Raises:
+        ConfigError: it is not; says what makes one.
+
+    Example:
+        >>> check_panel([1.0, 2.0])
+        Traceback (most recent call last):
+        lightning_rnn.errors.ConfigError: a Panel is wanted, got list: make one with from_frame or from_arrays
+    """
+    kind = type(panel).__name__
+    require(isinstance(panel, Panel), f"a Panel is wanted, got {kind}: make one with from_frame or from_arrays")
+
+
+def tell_of_stale(panel: Panel, lookback: int) -> None:
+    """Warn of series without a value in their last ``lookback`` steps: a forecast of these is made of nothing."""
+    place = torch.arange(len(panel.y.values)) - panel.y.offsets[:-1].repeat_interleave(panel.lengths)
+    series = torch.arange(len(panel)).repeat_interleave(panel.lengths)
+    recent = ~panel.y.values.isnan() & (place >= (panel.lengths - lookback)[series])
+    there = torch.zeros(len(panel), dtype=torch.int64).index_add(0, series, recent.long())
+    stale = (there == 0).nonzero()[:, 0].tolist()
+    if stale:
+        log.warning(
+            "%s: %d of %d series (%r for one) have no value in the last %d steps, all that a forecast is made of: "
+            "theirs say nothing",
+            panel.origin, len(stale), len(panel), panel.ids[stale[0]], lookback,
+        )  # fmt: skip
 
 
 def check_series(panel: Panel) -> None:

@@ -82,8 +82,11 @@ def settle(stamps: Stamps, same: Bools, frequency: Frequency | None, origin: str
 
     Raises:
         ConfigError: a given frequency of dates where stamps are numbers, or the other way.
-        DataError: none is given and no series has two steps, or the day of a stamp is not in every month.
+        DataError: none is given and no series has two steps, or the day of a stamp is not in every month; or numbers
+            are all dates without dashes.
     """
+    if not stamps.dated and frequency is None:
+        _refuse_dates(stamps.values, origin)
     if frequency is None:
         found = infer(stamps.values, same, stamps.dated)
         if found is None and stamps.dated:
@@ -95,6 +98,19 @@ def settle(stamps: Stamps, same: Bools, frequency: Frequency | None, origin: str
         what = "dates" if stamps.dated else "numbers"
         raise ConfigError(f"{origin}: the frequency {frequency.alias} does not fit stamps that are {what}: change one")
     return stamps, _anchored(frequency, stamps.values, origin)
+
+
+def _refuse_dates(numbers: Ints, origin: str) -> None:
+    """Whether numbers are all dates, 20240131 or 202401: counted, these would have gaps behind every month or year."""
+    months, days = (numbers // 100, numbers % 100) if numbers.min() >= 10**7 else (numbers, np.ones_like(numbers))
+    years, months = months // 100, months % 100
+    if len(numbers) > 1 and bool(
+        ((years >= 1800) & (years < 2200) & (months >= 1) & (months <= 12) & (days >= 1) & (days <= 31)).all()
+    ):
+        raise DataError(
+            f"{origin}: stamps such as {numbers[0]} are dates without dashes, which would be counted as numbers: write "
+            "2024-01-31, or number the steps in another way"
+        )
 
 
 def _anchored(frequency: Frequency, stamps: Ints, origin: str) -> Frequency:
@@ -140,8 +156,11 @@ def positions(rows: Rows, frequency: Frequency) -> Ints:
     if off.any():
         row = int(np.flatnonzero(off)[0])
         first = frequency.text(int(stamps[heads[row]]))
+        advice = "give the frequency" if frequency.dated else "write dates as 2024-01-31"
+        if rows.stamps.zone and frequency.unit not in ("us", "s", "min", "h"):
+            advice = f"leave the time zone out: in UTC, days of {rows.stamps.zone} may begin at different hours"
         raise DataError(
             f"{rows.where(row)} is not a whole number of steps ({frequency.alias or 1}) after its first, {first}: mend "
-            f"the stamp, or {'give the frequency' if frequency.dated else 'write dates as 2024-01-31'}"
+            f"the stamp, or {advice}"
         )
     return behind // frequency.stride

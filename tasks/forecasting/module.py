@@ -168,7 +168,7 @@ class Forecaster(SequenceModule):
         target, truth = batch.targets["y"], truth_of(batch.targets)
         lessons = self.network.learn(batch.inputs, batch.lengths, target, batch.targets.get("group"))
         found = [self._loss_of(lesson, batch.targets) for lesson in lessons]
-        loss, weight = torch.stack([loss for loss, _ in found]).mean(), found[0][1]
+        loss, weight = torch.stack([loss for loss, _ in found]).mean(), sum(weight for _, weight in found) / len(found)
         if self.training:
             forecasts = mean_of(lessons, len(batch)).unsqueeze(2)
         else:

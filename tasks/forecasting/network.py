@@ -190,7 +190,7 @@ class Member(nn.Module, ABC):
         parts = [self.head.mean(raw, scaled.scale, scaled.ahead).unsqueeze(2)]
         if len(levels):
             parts.append(self.head.quantiles(raw, levels, scaled.scale, scaled.ahead))
-        return self.scaling.restore(torch.cat(parts, 2), scaled.loc)
+        return self.scaling.restore(torch.cat(parts, 2), scaled.near)
 
 
 class WindowNetwork(Member):

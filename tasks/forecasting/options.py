@@ -26,7 +26,7 @@ def check_options(given: Mapping[str, Any]) -> None:
 
     Example:
         >>> counts = dict.fromkeys([*COUNTS, *LISTS]) | {"members": 0}
-        >>> check_options(counts | {"head": "point", "scale": "std", "loss": "head", "dropout": 0.0, "levels": None})
+        >>> check_options(counts | {"head": "point", "scale": "std", "loss": "head", "log": False, "dropout": 0.0})
         Traceback (most recent call last):
         lightning_rnn.errors.ConfigError: model.members must be at least 1, got 0
     """
@@ -38,6 +38,12 @@ def check_options(given: Mapping[str, Any]) -> None:
         chosen = given[name] in table or (name == "scale" and given[name] is None)
         require(chosen, f"model.{name} must be one of {', '.join(table)}, got {given[name]!r}")
     require(head == "point" or loss == "head", f"model.loss={loss} is of a point forecast: use the head point")
+    counted = given["scale"] in (None, "none", "mean") and not given["log"]
+    require(
+        head != "negative_binomial" or counted,
+        "model.head=negative_binomial is of counts, which are scaled alone: set model.log=false, and model.scale=mean "
+        "or none",
+    )
     check_probability("model.dropout", given["dropout"])
     lags = given["lags"] or []
     require(not lags or given["decode"] == "recursive", "model.lags is of decode=recursive: leave it out, or take that")

@@ -13,7 +13,7 @@ from lightning_rnn.errors import DataError
 
 from .baselines import naive2
 from .calendar import Feature, calendar_features
-from .checks import Categories, check_future
+from .checks import Categories, check_future, check_panel, tell_of_stale
 from .functional import mase, mean_over_series, mean_over_steps, seasonal_scale, smape
 from .panel import Channels, Panel, span
 from .spec import ForecastSpec
@@ -80,7 +80,9 @@ def to_series(panel: Panel, spec: ForecastSpec, measured: Panel | None = None, b
 
 
 def last_windows(panel: Panel, spec: ForecastSpec) -> PanelWindows:
-    """One window at the end of each series, without targets; raises as :func:`to_series`."""
+    """One window at the end of each series, without targets; raises as :func:`to_series` and :func:`check_panel`."""
+    check_panel(panel)
+    tell_of_stale(panel, spec.lookback)
     origins = Origins(panel.lengths, torch.ones_like(panel.lengths))
     return PanelWindows(to_series(panel, spec, beyond=spec.ahead), spec, origins, targets=False)
 

@@ -83,7 +83,7 @@ class RecursiveNetwork(Member):
     def learn(self, inputs: Tensor, lengths: Tensor, target: Tensor) -> Learned:
         window, scaled = self.window(inputs, lengths)
         horizon, t = self.spec.horizon, self.scaling.transform(target)
-        ahead = torch.where(t.isnan(), 0, (t - scaled.loc) / scaled.scale)
+        ahead = (torch.where(t.isnan(), scaled.loc, t) - scaled.loc) / scaled.scale  # no NaN in revin's gradient
         z = self._left(torch.cat([scaled.z, ahead], 1), window.lengths, horizon)
         valid = self._left(torch.cat([window.valid, ~t.isnan()], 1).to(z.dtype), window.lengths, horizon) > 0
         known = self._left(window.known, window.lengths, horizon) if self.spec.known else z.new_zeros(*z.shape, 0)
@@ -103,7 +103,7 @@ class RecursiveNetwork(Member):
         parts = [paths.mean(2, keepdim=True)]  # of logarithms, too: the mean of exp(Student's t) is infinite
         if len(levels):
             parts.append(torch.quantile(paths, levels.to(paths), dim=2).permute(1, 2, 0))
-        return self.scaling.restore(torch.cat(parts, 2), scaled.loc), scaled
+        return self.scaling.restore(torch.cat(parts, 2), scaled.near), scaled
 
     def paths(self, window: Window, scaled: Scaled) -> Tensor:
         """Continuations ``[B, H, S]`` of t(y), always the same draws; one for a point head."""

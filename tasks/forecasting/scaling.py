@@ -14,7 +14,7 @@ from .level_season import Smoothing
 
 Statistic = Callable[[Tensor, Tensor, int], Tensor]
 SMALLEST = 1e-3  # of a scale, as a share of the values' mean size (of 1 for logarithms): windows may be constant
-FARTHEST = 5.0  # a logarithm may be forecast from where the window is
+FARTHEST = 5.0  # a logarithm may be forecast from where the window is: its loc, or its last value where that is 0
 
 
 def _over(values: Tensor, valid: Tensor) -> Tensor:
@@ -129,12 +129,14 @@ class Scaled(NamedTuple):
         loc: ``[B, 1]``.
         scale: ``[B, 1]``, positive.
         ahead: loc of the horizon's steps, ``[B, H]``, or ``[B, 1]`` where all have that of the window.
+        near: t(y) that logarithms are kept within 5 of, ``[B, 1]``.
     """
 
     z: Tensor
     loc: Tensor
     scale: Tensor
     ahead: Tensor
+    near: Tensor
 
 
 class WindowScaling(nn.Module):
@@ -171,12 +173,12 @@ class WindowScaling(nn.Module):
         """t(y); NaN stays."""
         return y.clamp(min=torch.finfo(y.dtype).tiny).log() if self.log else y
 
-    def restore(self, t: Tensor, loc: Tensor) -> Tensor:
-        """Y of t ``[B, ...]``; a logarithm is kept within 5 of ``loc [B, 1]``."""
+    def restore(self, t: Tensor, near: Tensor) -> Tensor:
+        """Y of t ``[B, ...]``; a logarithm is kept within 5 of ``near [B, 1]``."""
         if not self.log:
             return t
-        loc = loc.reshape(len(loc), *[1] * (t.ndim - 1))
-        return t.maximum(loc - FARTHEST).minimum(loc + FARTHEST).exp()
+        near = near.reshape(len(near), *[1] * (t.ndim - 1))
+        return t.maximum(near - FARTHEST).minimum(near + FARTHEST).exp()
 
     def forward(self, y: Tensor, valid: Tensor) -> Scaled:
         """Scale windows.
@@ -201,7 +203,8 @@ class WindowScaling(nn.Module):
         if self.affine is not None:
             scale = scale / self.affine[0]
             loc = loc - scale * self.affine[1]
-        return Scaled(torch.where(valid, (apart - loc) / scale, 0), loc, scale, loc + ahead)
+        near = last(t, valid, self.season) if self.center is zero and self.smoothing is None else loc
+        return Scaled(torch.where(valid, (apart - loc) / scale, 0), loc, scale, loc + ahead, near)
 
     def _least(self, t: Tensor, valid: Tensor) -> Tensor:
         """The smallest scale, ``[B, 1]``."""

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 
 from lightning_rnn.errors import require
 
+from .checks import check_panel
 from .panel import Panel
 
 
@@ -54,9 +55,15 @@ class GivenSeries(SeriesSource):
         panel: the series, see :func:`from_frame` and :func:`from_arrays`.
         test: their true continuation.
         new: series to forecast in place of these, which the forecaster need not have seen.
+
+    Raises:
+        ConfigError: one is no panel.
     """
 
     def __init__(self, panel: Panel, test: Panel | None = None, new: Panel | None = None) -> None:
+        for one in (panel, test, new):
+            if one is not None:
+                check_panel(one)
         self.parts, self.others = (panel, None if test is None else panel.following(test)), new
 
     def load(self) -> tuple[Panel, Panel | None]:

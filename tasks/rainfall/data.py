@@ -146,9 +146,16 @@ class RainfallData(SequenceDataModule):
         self.max_expected, self.baselines = max_expected, baselines
 
     def load(self, stage: str) -> Mapping[Split, HourSplit]:
-        """The parts that ``stage`` needs; a file is prepared by one process of a machine, for which the others wait."""
+        """The parts that ``stage`` needs; a file is prepared by one process of a machine, for which the others wait.
+
+        Raises:
+            DataError: the source has no such part, or nothing to train on.
+        """
         wanted = PARTS[stage] if self.spec is not None else ("train", *PARTS[stage])
         stores = {name: read for name in dict.fromkeys(wanted) if (read := self.source.read(name)) is not None}
+        part = PARTS[stage][0]
+        if part not in ("train", *stores):
+            raise DataError(f"there is no {part} part: name its file as data.source.{part}")
         splits: dict[Split, HourSplit] = {
             name: HourSplit(store, _rows(store, name)) for name, store in stores.items() if name != "train"
         }

@@ -11,7 +11,7 @@ import polars
 import pytest
 import torch
 
-from lightning_rnn.errors import ConfigError
+from lightning_rnn.errors import ConfigError, DataError
 from tasks.forecasting.calendar import SIZES, Feature, calendar_features, features_for
 from tasks.forecasting.frames import from_frame
 from tasks.forecasting.frequency import Frequency
@@ -148,3 +148,26 @@ def test_steps_equal_pandas(alias: str) -> None:
     expected = pandas.date_range("2019-12-15 06:00", periods=80, freq=alias).to_numpy("datetime64[us]")
     found = Frequency.parse(alias if not alias.startswith(("ME", "YE")) else alias.lower())
     assert (found.shift(expected[0].astype(np.int64), np.arange(80)).astype("datetime64[us]") == expected).all()
+
+
+@pytest.mark.parametrize(("every", "form"), [("1d", "%Y%m%d"), ("1mo", "%Y%m")])
+@pytest.mark.parametrize("kind", [polars.String, polars.Int64])
+def test_dates_without_dashes_are_not_counted_as_numbers(every: str, form: str, kind: type[polars.DataType]) -> None:
+    stamps = date_range("2023-12-01 00:00:00", every, 40).dt.strftime(form).cast(kind)
+    with pytest.raises(DataError, match=f"such as {stamps[0]} are dates without dashes"):
+        from_frame(polars.DataFrame({"unique_id": ["a"] * 40, "ds": stamps, "y": range(40)}))
+
+
+@pytest.mark.parametrize("first", [0, 1990, 180_000, 20_240_101, 1_700_000_000])
+def test_numbers_are_counted_where_not_all_are_dates(first: int) -> None:
+    frame = polars.DataFrame({"unique_id": ["a"] * 40, "ds": range(first, first + 40), "y": range(40)})
+    assert from_frame(frame).stamps(0, 1).tolist() == [first + 40]
+
+
+def test_local_days_of_a_zone_with_summer_time_are_explained() -> None:
+    days = pandas.date_range("2024-03-25", periods=20, tz="Europe/Berlin")
+    with pytest.raises(DataError, match=r"leave the time zone out: in UTC, days of Europe/Berlin"):
+        from_frame(pandas.DataFrame({"unique_id": "a", "ds": days, "y": range(20)}))
+    hours = pandas.date_range("2024-03-30", periods=60, freq="h", tz="Europe/Berlin")
+    panel = from_frame(pandas.DataFrame({"unique_id": "a", "ds": hours, "y": range(60)}))
+    assert panel.lengths.tolist() == [60] and panel.stamps(0, 1)[0] == np.datetime64("2024-04-01T11:00")

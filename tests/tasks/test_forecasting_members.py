@@ -106,6 +106,15 @@ def test_the_loss_is_the_mean_over_the_members_each_on_its_rows() -> None:
     assert result.loss.item() == pytest.approx(error.item(), rel=1e-5)  # the groups have as many rows
 
 
+def test_a_group_without_targets_does_not_silence_the_others() -> None:
+    data = data_of(recent=[5, None])
+    model, batch = model_of(data, members=2), train_batch(data)
+    targets = dict(batch.targets)
+    targets["y"] = torch.where(targets["group"].unsqueeze(1) == 0, torch.nan, targets["y"])
+    result = model.step(SequenceBatch(batch.inputs, targets, lengths=batch.lengths))
+    assert result.weight > 0 and result.loss > 0
+
+
 def test_without_groups_all_members_learn_from_all_rows() -> None:
     data = data_of()
     model, batch = model_of(data, members=3), train_batch(data)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
@@ -92,6 +94,21 @@ def test_of_logarithms_the_unit_is_a_factor(scale: str) -> None:
     torch.testing.assert_close(forecasts(model, batch_of(other, [20, 9])), expected, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("decode", DECODES)
+@pytest.mark.parametrize("scale", ["none", "mean"])
+def test_logarithms_that_are_not_shifted_reach_far_from_zero(decode: str, scale: str) -> None:
+    panel = from_arrays([[1e6] * 20, [1e-6] * 20])
+    model, batch = model_of(scale=scale, log=True, skip=False, decode=decode), batch_of(panel, [20, 20])
+    output = model.network.first.output
+    assert isinstance(output, torch.nn.Linear)
+    for row, y in enumerate((1e6, 1e-6)):
+        unit = 1 + abs(math.log(y)) if scale == "mean" else 1
+        with torch.no_grad():
+            output.weight.zero_()
+            output.bias.fill_(math.log(y) / unit)
+        assert forecasts(model, batch)[row].flatten().tolist() == pytest.approx([y] * 4, rel=1e-3)
+
+
 def test_a_short_series_is_one_whose_beginning_is_missing() -> None:
     model, panel = model_of(), panel_of(30)
     y = panel.y.values.clone()
@@ -145,6 +162,29 @@ def test_every_head_learns_with_every_decoder(decode: str, head: str) -> None:
     found = forecasts(model.eval(), batch)
     assert found.shape == (2, 4, 1 + len(model.levels)) and found.isfinite().all()
     assert (found[..., 1:].diff(dim=-1) >= -1e-5).all()
+
+
+@pytest.mark.parametrize("decode", DECODES)
+@pytest.mark.parametrize("scale", sorted(SCALINGS))
+def test_missing_targets_leave_every_gradient_a_number(decode: str, scale: str) -> None:
+    if (decode, scale) == ("recursive", "smoothing"):
+        return  # refused
+    model, batch = model_of(decode=decode, scale=scale), batch_of(panel_of(40, 14), [20, 12])  # the second is short
+    assert batch.targets["y"].isnan().any()
+    model.train().step(batch).loss.backward()  # type: ignore[no-untyped-call]
+    assert all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("loss", ["head", "mase"])
+def test_a_batch_without_any_target_teaches_nothing_and_is_told(loss: str, caplog: pytest.LogCaptureFixture) -> None:
+    y = np.r_[np.arange(1.0, 9), [np.nan] * 12, np.arange(9.0, 15)]
+    data = ForecastingData(GivenSeries(from_arrays(y)), horizon=4, lookback=4, batch_size=1, bucketing=False)
+    model = Forecaster(hidden_size=4, loss=loss)
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = pl.Trainer(accelerator="cpu", max_epochs=1, enable_model_summary=False, **quiet)  # type: ignore[arg-type]
+    trainer.fit(model, data)
+    assert "a batch without a valid element: its loss is 0" in caplog.text
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
 
 
 @pytest.mark.parametrize("cell", ["lstm", "simple_rnn", "min_gru", "mgu"])

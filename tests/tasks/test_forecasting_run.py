@@ -22,6 +22,8 @@ from tasks.forecasting.figures import shown_intervals
 from tasks.forecasting.frames import from_arrays, from_frame
 from tasks.forecasting.metrics import Truth
 from tasks.forecasting.predictions import forecast_frame
+from tasks.forecasting.source import GivenSeries
+from tasks.forecasting.spec import ForecastSpec
 
 CLASSES = "model: {class_path: tasks.forecasting.Forecaster, init_args: {hidden_size: 8, head: normal}}\n"
 COLUMNS = "static: [size], categories: [shop], past: [heat], future: [promo]"
@@ -161,6 +163,18 @@ def test_zones_stay_with_the_forecasts() -> None:
     )
 
 
+def test_series_without_recent_values_and_what_is_no_panel_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    model = Forecaster(hidden_size=4)
+    model.spec = ForecastSpec(horizon=2, lookback=3)
+    model.configure_model()
+    model.forecast(from_arrays([[1, 2, np.nan, np.nan], [1, 2], [1, *[np.nan] * 4], [1, *[np.nan] * 2]]))
+    assert "the arrays: 1 of 4 series ('2' for one) have no value in the last 3 steps" in caplog.text
+    frame = polars.DataFrame({"unique_id": ["a"], "ds": [0], "y": [1.0]})
+    for call in (lambda: model.forecast(frame), lambda: GivenSeries(frame)):  # type: ignore[arg-type]
+        with pytest.raises(ConfigError, match="a Panel is wanted, got DataFrame: make one with from_frame"):
+            call()
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -173,6 +187,8 @@ def test_zones_stay_with_the_forecasts() -> None:
         ({"dropout": 1.5}, "model.dropout"),
         ({"members": 0}, "model.members must be at least 1"),
         ({"dilations": [1, 0]}, "model.dilations must be at least 1"),
+        ({"head": "negative_binomial", "log": True}, "counts, which are scaled alone: set model.log=false"),
+        ({"head": "negative_binomial", "scale": "std"}, "and model.scale=mean or none"),
     ],
 )
 def test_options_out_of_range_are_one_sentence(options: dict[str, object], said: str) -> None:

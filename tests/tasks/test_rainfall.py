@@ -208,7 +208,7 @@ def test_no_test_file_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     source = kaggle(tmp_path / "train.csv", tmp_path / "train.csv")
     run(tmp_path / "run", source, ("fit",))
     assert main(f"test {SMALL} {source} --trainer.default_root_dir {tmp_path}/run".split()) == 1
-    assert "no test part" in capsys.readouterr().err
+    assert capsys.readouterr().err.endswith("there is no test part: name its file as data.source.test\n")
 
 
 @pytest.mark.parametrize("network", NETWORKS)
