@@ -71,9 +71,9 @@ class Schedule:
     def __post_init__(self) -> None:
         require(self.kind in _RANGES, f"schedule kind is {self.kind!r}: use {', '.join(_RANGES)}")
         fits, wanted = _RANGES[self.kind]
-        require(fits(self.k), f"k is {self.k}: a schedule that is {self.kind} takes {wanted}")
-        require(self.c >= 0, f"c is {self.c}: give 0 or more")
-        require(0 <= self.floor <= 1, f"floor is {self.floor}: give 0 to 1")
+        require(fits(self.k), f"schedule k is {self.k}: {self.kind} takes {wanted}")
+        require(self.c >= 0, f"schedule c is {self.c}: give 0 or more")
+        require(0 <= self.floor <= 1, f"schedule floor is {self.floor}: give 0 to 1")
 
     def __call__(self, step: int) -> float:
         """The probability at training step ``step``, counted from 0."""

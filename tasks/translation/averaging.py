@@ -90,6 +90,6 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the checkpoint to write")
     options = parser.parse_args(argv)
     content = to_bytes(average_checkpoints(options.ckpt_path))
-    write_atomically(options.output, lambda file: file.write(content))
+    write_atomically(options.output, lambda file: file.write(content), option="--output")
     print(f"average of {len(options.ckpt_path)} checkpoints: {options.output}")
     return 0

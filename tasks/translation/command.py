@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, zip_longest
 from pathlib import Path
+from typing import Literal
 
 from torch import Tensor
 
@@ -20,6 +21,7 @@ from lightning_rnn.training.console import answers_alone
 from .arguments import changed, parser
 from .decoding import TextTranslator, Translation
 from .loading import in_precision, load_all, placed
+from .pairs import printable
 from .streams import prompted, stdin_lines, write
 from .text import Codec
 from .words import read_dictionary, replace_unknown
@@ -57,32 +59,33 @@ class Session:
         """What is printed for each line, so many lines at a time."""
         rest, number, many = iter(lines), 0, self.translator.options.beam.n_best > 1
         while texts := list(islice(rest, block)):
-            self.check_lengths(texts, number)
+            self.check_lengths(texts, number, "line")
             for text, found in zip(texts, self.translate(texts), strict=True):
                 number += 1
                 yield from [as_json(text, found)] if self.as_json else plain(found, number if many else None)
 
-    def check_lengths(self, texts: Sequence[str], before: int) -> None:
-        """Count the sentences that will be cut.
+    def check_lengths(self, texts: Sequence[str], before: int, what: Literal["line", "translation"]) -> None:
+        """Count the sentences, or the translations to score, that will be cut.
 
         Raises:
             DataError: there is one, and it is a mistake; names its line.
         """
-        longer, limit = self.translator.too_long(texts), self.translator.codec.max_length
+        longer = self.translator.too_long(texts, targets=what == "translation")
+        limit = self.translator.codec.max_length
         if longer and self.refuse_longer:
             raise DataError(
-                f"line {before + longer[0] + 1} has more than {limit} tokens: shorten it, raise --max_length, or have "
-                "it cut with --longer truncate"
+                f"{what} {before + longer[0] + 1} has more than {limit} tokens: shorten it, raise --max_length, or "
+                "have it cut with --longer truncate"
             )
         if longer:
-            lines = f"{before + 1} to {before + len(texts)}"
-            log.warning("lines %s: %d cut to %d tokens (--max_length)", lines, len(longer), limit)
+            lines = f"{what}s {before + 1} to {before + len(texts)}"
+            log.warning("%s: %d cut to %d tokens (--max_length)", lines, len(longer), limit)
 
     def scores(self, lines: Iterable[str], targets: Iterable[str]) -> Iterator[str]:
         """What is printed for each line and the translation given for it.
 
         Raises:
-            DataError: there are not as many of both.
+            DataError: there are not as many of both, or one is too long where that is a mistake.
         """
         pairs = enumerate(zip_longest(lines, targets), 1)
         while block := list(islice(pairs, BLOCK)):
@@ -91,6 +94,8 @@ class Session:
                     short = "sentence" if text is None else "translation to score"
                     raise DataError(f"line {number} has no {short}: give as many sentences as translations")
             pair = [text for _, (text, _) in block], [target for _, (_, target) in block]
+            self.check_lengths(pair[0], block[0][0] - 1, "line")
+            self.check_lengths(pair[1], block[0][0] - 1, "translation")
             for text, target, one in zip(*pair, self.translator.score(*pair), strict=True):
                 if self.as_json:
                     values = {"source": text, "target": target, "log_prob": one.log_prob, "score": one.score}
@@ -142,7 +147,7 @@ def plain(found: Sequence[Translation], number: int | None) -> list[str]:
         >>> [line.split() for line in plain([BLANK._replace(text="un", score=-0.5)], 7)]
         [['7', '-0.5000', 'un']]
     """
-    texts = [" ".join(one.text.split("\n")) for one in found]
+    texts = [printable(one.text) for one in found]
     return (
         texts
         if number is None

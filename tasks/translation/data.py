@@ -24,6 +24,7 @@ from lightning_rnn.data.tokenizer import Kind, Tokenizer, train_tokenizer
 from lightning_rnn.errors import ConfigError, DataError, require
 from lightning_rnn.types import SequenceBatch
 
+from .metrics import warn_of_short
 from .numbers import Numbers
 from .pairs import Empty, Pairs, PairSource, cleaned
 from .sources import read_sources
@@ -186,6 +187,7 @@ class TranslationData(SequenceDataModule):
         parts = {name: pairs for name, pairs in read.items() if pairs is not None}
         if "train" in parts and "val" in parts:
             warn_of_shared(*(Examples(parts[name].source, None, parts[name].origin) for name in ("train", "val")))
+            warn_of_short(parts["val"].target or [])
         if self.spec is None:
             self.spec = self._describe(parts.get("train"))
         self._warn_of_languages()
@@ -194,8 +196,10 @@ class TranslationData(SequenceDataModule):
     def _read(self, name: Split) -> Pairs | None:
         if name != "predict":
             pairs = self.source.read(name)
-        else:
-            pairs = self.source.read("test") if self.predict is None else read_sources(self.predict)
+        elif self.predict is not None:
+            pairs = read_sources(self.predict)
+        elif (pairs := self.source.read("test")) is None:
+            raise DataError("there is no test part to translate: name a file of sentences with data.predict")
         return None if pairs is None else cleaned(pairs, self.empty)
 
     def _describe(self, train: Pairs | None) -> TranslationSpec:

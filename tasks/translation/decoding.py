@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -47,7 +48,8 @@ class DecodingOptions:
     no_repeat_ngram: int = 0
 
     def __post_init__(self) -> None:
-        require(self.length_ratio >= 0, f"length_ratio is {self.length_ratio}: give 0 or more")
+        finite = 0 <= self.length_ratio < math.inf
+        require(finite, f"length_ratio is {self.length_ratio}: give a finite number, 0 or more")
         require(self.length_constant >= 1, f"length_constant is {self.length_constant}: give 1 or more")
 
     def request(self, lengths: Tensor) -> Request:
@@ -97,6 +99,7 @@ class ScoredPair(NamedTuple):
     alignment: Tensor | None
 
 
+NO_COVERAGE = "coverage_beta is {}: a model without attention covers nothing, give 0"
 BLANK = Translation("", 0.0, [], [], torch.zeros(0, 0), float("inf"))  # of a line without a word
 
 
@@ -168,6 +171,9 @@ class TextTranslator:
         options: how.
         batch_size: sentences that are translated at once, at most.
 
+    Raises:
+        ConfigError: ``batch_size`` is below 1, or there is a coverage penalty and no network has attention.
+
     Example:
         .. code-block:: python
 
@@ -185,18 +191,21 @@ class TextTranslator:
         require(batch_size >= 1, f"batch_size must be at least 1, got {batch_size}")
         self.networks = [network.eval() for network in networks]
         self.codec, self.options, self.batch_size = codec, options or DecodingOptions(), batch_size
+        attends = any(network.attends for network in networks)
+        require(attends or not self.options.beam.coverage_beta, NO_COVERAGE.format(self.options.beam.coverage_beta))
 
     @property
     def device(self) -> torch.device:
         """Where the networks are."""
         return next(self.networks[0].parameters()).device
 
-    def too_long(self, texts: Sequence[str]) -> list[int]:
-        """The texts of more tokens than the codec keeps, by their place."""
+    def too_long(self, texts: Sequence[str], *, targets: bool = False) -> list[int]:
+        """The sentences, or translations, of more tokens than the codec keeps, by their place."""
         most = self.codec.max_length
         if most is None or not texts:
             return []
-        lengths = self.codec.source.encode(self.codec.folded(texts)).lengths
+        tokenizer = self.codec.target if targets else self.codec.source
+        lengths = tokenizer.encode(self.codec.folded(texts)).lengths
         found: list[int] = (lengths > most).nonzero().flatten().tolist()
         return found
 

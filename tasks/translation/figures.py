@@ -65,7 +65,8 @@ def draw_attention(rows: Sequence[Sequence[Heat]], title: str) -> Figure:
 
 
 def _heat(axes: Axes, heat: Heat) -> AxesImage:
-    image = axes.imshow(heat.weights, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    edges = (-0.5, max(len(heat.source), 1) - 0.5, max(len(heat.target), 1) - 0.5, -0.5)  # of no words, one empty cell
+    image = axes.imshow(heat.weights, cmap="Blues", vmin=0, vmax=1, aspect="auto", extent=edges)
     axes.xaxis.tick_top()
     across, down = ([shorten(word, WIDEST) for word in words] for words in (heat.source, heat.target))
     axes.set_xticks(range(len(across)), across, rotation=45, ha="left", rotation_mode="anchor", parse_math=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,8 @@ from .decoding import Translation
 from .metrics import CorpusScore, corpus_scores, lium_bleu
 
 log = logging.getLogger(__name__)
+Judged = Literal["val", "test"]
+JUDGES: dict[Judged, tuple[str, ...]] = {"val": ("bleu", "chrf"), "test": ("bleu", "chrf", "ter")}
 
 
 class Judge(nn.Module):
@@ -43,7 +46,7 @@ class Judge(nn.Module):
         Raises:
             ConfigError: sacremoses is not installed.
         """
-        self.lium = lium_bleu(language)
+        self.lium = lium_bleu(language).to(self.exact.device)
 
     def update(self, hypotheses: Sequence[str], references: Sequence[str], tokenized: Sequence[str] = ()) -> None:
         """Take in sentences, one reference for each, which for ``bleu_lium`` is the tokenized one."""
@@ -72,6 +75,19 @@ class Judge(nn.Module):
         for name, score in [*self.scores.items(), ("bleu_lium", self.lium)]:
             if isinstance(score, CorpusScore):
                 log.info("%s_%s: %s", stage, name, score.signature)
+
+
+class Judges(nn.ModuleDict):
+    """A judge for each stage that is judged."""
+
+    def __init__(self) -> None:
+        super().__init__({f"{stage}_stage": Judge(names) for stage, names in JUDGES.items()})
+
+    def of(self, stage: Judged) -> Judge:
+        """What a stage's translations are judged by."""
+        judge = self[f"{stage}_stage"]
+        assert isinstance(judge, Judge)
+        return judge
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 
 import torch
@@ -15,6 +16,8 @@ from torchmetrics import Metric, MetricCollection
 
 from .lium import LiumTokenizer
 
+log = logging.getLogger(__name__)
+ROW = 4  # tokens in a row, which BLEU counts
 SCORES: dict[str, Callable[[], SacreMetric]] = {"bleu": BLEU, "chrf": CHRF, "ter": TER}
 
 
@@ -68,7 +71,7 @@ class CorpusScore(Metric):
 
     def compute(self) -> Tensor:
         """The score, float64; of no sentences 0."""
-        return torch.tensor(self.detail().score, dtype=torch.float64)
+        return torch.tensor(self.detail().score, dtype=torch.float64, device=self.sums.device)
 
     @property
     def signature(self) -> str:
@@ -105,3 +108,16 @@ def lium_bleu(language: str) -> CorpusScore:
         100.0
     """
     return CorpusScore(BLEU(tokenize="none", force=True), LiumTokenizer(language))
+
+
+def warn_of_short(references: Sequence[str]) -> None:
+    """Say it where no reference has four tokens in a row, which BLEU counts: it chooses no model then."""
+    tokenize = BLEU().tokenizer
+    longest = max((len(tokenize(text).split()) for text in references), default=ROW)
+    if longest < ROW:
+        log.warning(
+            "val_bleu says nothing here: it counts %d tokens in a row, and no validation reference has more than %d; "
+            "choose by another score, --checkpoint.monitor val_chrf",
+            ROW,
+            longest,
+        )

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
 
 import pytorch_lightning as pl
-from torch import nn
 from torchmetrics import MetricCollection
 
 from lightning_rnn.data.module import Split
@@ -20,21 +18,18 @@ from lightning_rnn.seq2seq.beam_options import BeamOptions, StopRule
 from lightning_rnn.seq2seq.bridges import BridgeKind
 from lightning_rnn.seq2seq.decoders import DecoderKind
 from lightning_rnn.seq2seq.heads import HeadKind
-from lightning_rnn.seq2seq.losses import shifted
+from lightning_rnn.seq2seq.losses import check_smoothing, shifted
 from lightning_rnn.seq2seq.penalties import LengthPenalty
 from lightning_rnn.seq2seq.schedules import Schedule, ScheduleKind
-from lightning_rnn.training.module import Rows, SequenceModule, Stage, StepResult, check_probability
+from lightning_rnn.training.module import Rows, SequenceModule, Stage, StepResult
 from lightning_rnn.types import SequenceBatch
 
 from .data import TranslationRows
-from .decoding import DecodingOptions, TextTranslator, Translation, readable, search
-from .judging import Judge, TranslatedResult, some
+from .decoding import NO_COVERAGE, DecodingOptions, TextTranslator, Translation, readable, search
+from .judging import Judged, Judges, TranslatedResult, some
 from .network import NetworkOptions, TranslationNetwork, Tying
 from .spec import TranslationSpec
 from .text import Codec
-
-Judged = Literal["val", "test"]
-JUDGES: dict[Judged, tuple[str, ...]] = {"val": ("bleu", "chrf"), "test": ("bleu", "chrf", "ter")}
 
 
 class Translator(SequenceModule):
@@ -138,18 +133,14 @@ class Translator(SequenceModule):
         no_repeat_ngram: int = 0,
     ) -> None:
         super().__init__()
-        sizes = {"embedding_size": embedding_size, "hidden_size": hidden_size, "encoder_layers": encoder_layers}
-        sizes |= {"decoder_layers": decoder_layers, "val_beam_size": val_beam_size}
-        for name, size in sizes.items():
-            require(size >= 1, f"model.{name} must be at least 1, got {size}")
+        require(val_beam_size >= 1, f"model.val_beam_size must be at least 1, got {val_beam_size}")
         require(val_sentences >= 0, f"model.val_sentences must not be negative, got {val_sentences}")
-        dropped = {"embedding_dropout": embedding_dropout, "layer_dropout": layer_dropout, "dropout": dropout}
-        for name, share in dropped.items():
-            check_probability(f"model.{name}", share)
+        check_smoothing(label_smoothing)
         smooths = head == "full" or not label_smoothing
         require(smooths, f"model.label_smoothing goes with model.head full, not with {head}: set it to 0")
         shared = tying in ("embeddings", "all")
         require(not (shared and source_vectors), f"model.tying={tying} shares target_vectors: leave source_vectors out")
+        require(decoder != "none" or not coverage_beta, f"model.{NO_COVERAGE.format(coverage_beta)}")
         self.save_hyperparameters()
         self.options = NetworkOptions(
             cell=cell,
@@ -179,7 +170,7 @@ class Translator(SequenceModule):
             no_repeat_ngram=no_repeat_ngram,
         )
         self.label_smoothing, self.val_sentences, self.val_beam_size = label_smoothing, val_sentences, val_beam_size
-        self.judges = nn.ModuleDict({f"{stage}_stage": Judge(names) for stage, names in JUDGES.items()})
+        self.judges = Judges()
         self.schedule = None if schedule is None else Schedule(schedule, schedule_k, schedule_c, schedule_floor)
 
     def build(self, spec: TranslationSpec) -> TranslationNetwork:  # type: ignore[override]  # its own spec
@@ -260,7 +251,7 @@ class Translator(SequenceModule):
         rows = self._rows("test")
         if rows is not None and rows.tokenized_references is not None:
             assert self.spec is not None
-            self.judge("test").add_lium(self.spec.languages[1])
+            self.judges.of("test").add_lium(self.spec.languages[1])
 
     def validation_step(self, batch: SequenceBatch, batch_idx: int) -> StepResult:  # type: ignore[override]
         decoding = replace(self.decoding, beam=replace(self.decoding.beam, beam_size=self.val_beam_size))
@@ -280,18 +271,12 @@ class Translator(SequenceModule):
         translations = self._translate(some(batch, chosen), decoding) if len(chosen) else []
         names = batch.ids[chosen].tolist()
         tokenized = rows.tokenized_references
-        self.judge(stage).update(
+        self.judges.of(stage).update(
             [found[0].text for found in translations],
             [rows.references[row] for row in names],
             [] if tokenized is None else [tokenized[row] for row in names],
         )
         return TranslatedResult(**vars(result), translations=dict(zip(names, translations, strict=True)))
-
-    def judge(self, stage: Judged) -> Judge:
-        """What a stage's translations are judged by."""
-        judge = self.judges[f"{stage}_stage"]
-        assert isinstance(judge, Judge)
-        return judge
 
     def on_validation_epoch_end(self) -> None:
         super().on_validation_epoch_end()
@@ -300,10 +285,10 @@ class Translator(SequenceModule):
     def on_test_epoch_end(self) -> None:
         super().on_test_epoch_end()
         if self.trainer.is_global_zero:
-            self.judge("test").log_signatures("test")
+            self.judges.of("test").log_signatures("test")
         self._log_scores("test")
 
     def _log_scores(self, stage: Judged) -> None:
-        values = {f"{stage}_{name}": value.float() for name, value in self.judge(stage).compute().items()}
+        values = {f"{stage}_{name}": value.float() for name, value in self.judges.of(stage).compute().items()}
         self.log_dict(values, prog_bar=stage != "test", sync_dist=True)  # equal everywhere already
-        self.judge(stage).reset()
+        self.judges.of(stage).reset()

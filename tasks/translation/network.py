@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from lightning_rnn.errors import ConfigError
+from lightning_rnn.errors import ConfigError, require
 from lightning_rnn.layers import RecurrentLayer
 from lightning_rnn.layers.embedding import small_embedding
 from lightning_rnn.layers.engines import Engine
@@ -20,6 +20,7 @@ from lightning_rnn.seq2seq.decoders import DecoderKind, DecoderOptions, Encoded,
 from lightning_rnn.seq2seq.heads import HeadKind, build_head
 from lightning_rnn.seq2seq.schedules import mix
 from lightning_rnn.seq2seq.step import StepOutput
+from lightning_rnn.training.module import check_probability
 from lightning_rnn.training.vectors import start_embedding
 from lightning_rnn.types import Nest
 
@@ -32,7 +33,11 @@ PROJECTED = ("dot", "scaled_dot")  # attention whose two sides are made of one s
 
 @dataclass(frozen=True)
 class NetworkOptions:
-    """The translator's arguments that shape the network; see :class:`Translator` for each."""
+    """The translator's arguments that shape the network; see :class:`Translator` for each.
+
+    Raises:
+        ConfigError: a size or a share is out of its range.
+    """
 
     cell: CellName = "lstm"
     embedding_size: int = 64
@@ -53,6 +58,13 @@ class NetworkOptions:
     dropout: float = 0.0
     initializer: Initializer | None = None
     engine: Engine = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("embedding_size", "hidden_size", "encoder_layers", "decoder_layers"):
+            size = getattr(self, name)
+            require(size >= 1, f"model.{name} must be at least 1, got {size}")
+        for name in ("embedding_dropout", "layer_dropout", "dropout"):
+            check_probability(f"model.{name}", getattr(self, name))
 
     def of_decoder(self) -> DecoderOptions:
         """Those of the decoder."""
@@ -79,6 +91,9 @@ class TranslationNetwork(nn.Module):
         target_size: tokens of the target vocabulary.
         options: see :class:`NetworkOptions`.
 
+    Attributes:
+        attends: whether the decoder looks at the source by attention.
+
     Raises:
         ConfigError: the options do not go together, or embeddings are to be shared by two vocabularies.
 
@@ -99,6 +114,7 @@ class TranslationNetwork(nn.Module):
             )
         if (o.decoder, o.bridge) == ("none", "zero"):
             raise ConfigError("model.decoder none knows the source by the bridge alone: model.bridge must not be zero")
+        self.attends = o.decoder != "none"
         self.target_embedding = small_embedding(target_size, width)
         shared = o.tying in ("embeddings", "all")
         self.source_embedding = self.target_embedding if shared else small_embedding(source_size, width)

@@ -132,6 +132,16 @@ def cleaned(pairs: Pairs, empty: Empty = "refuse") -> Pairs:
     return pairs.select(list(compress(range(len(pairs)), there)))
 
 
+def printable(text: str) -> str:
+    r"""A text with a space for each control character, see :func:`cleaned`.
+
+    Example:
+        >>> printable("go\x85now\r")
+        'go now '
+    """
+    return _CONTROL.sub(" ", text)
+
+
 def _printable(texts: list[str], file: str) -> list[str]:
     found = [_CONTROL.subn(" ", text) for text in texts]
     count = sum(times for _, times in found)

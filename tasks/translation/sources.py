@@ -113,14 +113,15 @@ class TSV(PairSource):
         train: str | None = None,
         val: str | None = None,
         test: str | None = None,
-        columns: tuple[str, str] = ("en", "fr"),
+        columns: tuple[str | int, str | int] = ("en", "fr"),
         header: bool = True,
         languages: tuple[str, str] = ("en", "fr"),
         encoding: str = "utf-8",
     ) -> None:
-        require(columns[0] != columns[1], f"columns must be two, got {columns[0]!r} for both")
+        require(str(columns[0]) != str(columns[1]), f"columns must be two, got {columns[0]!r} for both")
         self.paths: dict[Split, str | None] = {"train": train, "val": val, "test": test}
-        self.columns, self.header, self.languages, self.encoding = columns, header, languages, encoding
+        self.columns = str(columns[0]), str(columns[1])
+        self.header, self.languages, self.encoding = header, languages, encoding
 
     def read(self, split: Split) -> Pairs | None:
         """The pairs of a part; see :meth:`PairSource.read`."""

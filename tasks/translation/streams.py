@@ -78,7 +78,7 @@ def write(answers: Iterable[str], path: Path | None) -> None:
         DataError: the file cannot be written.
     """
     if path is not None:
-        write_atomically(path, lambda file: _write_lines(answers, file))
+        write_atomically(path, lambda file: _write_lines(answers, file), option="--output")
         return
     try:
         for answer in answers:

@@ -12,6 +12,9 @@ from lightning_rnn.data.ragged import Ragged
 from lightning_rnn.data.sampled import SampledText
 from lightning_rnn.data.store import framed
 from lightning_rnn.data.tokenizer import EOS, Tokenizer
+from lightning_rnn.errors import require
+
+from .pairs import printable
 
 if TYPE_CHECKING:
     from .spec import TranslationSpec
@@ -55,6 +58,9 @@ class Codec:
         source: tokenizer of the source side.
         target: tokenizer of the target side; the same one where it is joint.
 
+    Raises:
+        ConfigError: ``max_length`` leaves no token.
+
     Example:
         >>> from tasks.translation.data import TranslationData
         >>> data = TranslationData()
@@ -66,14 +72,15 @@ class Codec:
     """
 
     def __init__(self, spec: TranslationSpec, max_length: int | None = None) -> None:
+        require(max_length is None or max_length >= 1, f"max_length is {max_length}: give 1 or more")
         self.spec, self.max_length = spec, max_length
         self.source = Tokenizer.from_dict(spec.tokenizer)
         self.target = self.source if spec.target_tokenizer is None else Tokenizer.from_dict(spec.target_tokenizer)
         self.source_pieces, self.target_pieces = self.source.pieces, self.target.pieces
 
     def folded(self, texts: Sequence[str]) -> list[str]:
-        """The texts as the tokenizers take them: lower-cased where the spec says so."""
-        return fold(texts, self.spec.lower)
+        """The texts as the tokenizers take them: without control characters, lower-cased where the spec says so."""
+        return fold([printable(text) for text in texts], self.spec.lower)
 
     def encode_source(self, texts: Sequence[str]) -> Ragged:
         """Ids that the encoder reads, int64; a text that gives none is one unknown.

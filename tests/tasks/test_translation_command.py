@@ -17,6 +17,8 @@ from lightning_rnn.training.checkpoints import read_checkpoint
 from tasks.sequence_classification import ClassificationData, SequenceClassifier
 from tasks.translation import TranslationData, Translator
 from tasks.translation.averaging import averaged
+from tasks.translation.command import plain
+from tasks.translation.decoding import BLANK
 from tasks.translation.loading import load_all
 from tasks.translation.numbers import Numbers
 
@@ -26,12 +28,8 @@ LINES = ["twenty-one", "", "three hundred and five", "seven"]
 def trained(file: Path, tokenizer: str = "unigram", seed: int = 0, **options: Any) -> Path:
     """The checkpoint of a short training."""
     pl.seed_everything(seed, verbose=False)
-    data = TranslationData(
-        Numbers(train=400, val=10, test=10, highest=999),
-        tokenizer=tokenizer,
-        vocab_size=60,
-        batch_size=16,  # type: ignore[arg-type]
-    )
+    numbers = Numbers(train=400, val=10, test=10, highest=999)
+    data = TranslationData(numbers, tokenizer=tokenizer, vocab_size=60, batch_size=16)  # type: ignore[arg-type]
     model = Translator(embedding_size=32, hidden_size=32, val_sentences=0, **options)
     model.use_optimizer({"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-2}})
     quiet: dict[str, Any] = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary"), False)
@@ -153,6 +151,29 @@ def test_lines_and_translations_to_score_must_be_as_many(model: Path, tmp_path: 
     assert "line 2 has no translation to score" in capsys.readouterr().err
 
 
+def test_lines_and_translations_to_score_that_are_cut_are_said_or_refused(
+    model: Path, tmp_path: Path, give: Any, capsys: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "target.txt").write_text("sept\n" + "sept " * 30 + "\n")
+    for longer, code in (("truncate", 0), ("refuse", 1)):
+        give(b"seven\nseven\n")
+        limit = ("--max_length", 20, "--longer", longer)
+        assert translate(model, "--score", tmp_path / "target.txt", *limit) == code
+    assert "translations 1 to 2: 1 cut to 20 tokens" in caplog.text
+    assert "translation 2 has more than 20 tokens: shorten it" in capsys.readouterr().err
+
+
+def test_a_coverage_penalty_needs_attention(in_words: Path, give: Any, capsys: Any) -> None:
+    assert translate(in_words, "--coverage_beta", 0.2) == 2
+    assert "coverage_beta is 0.2: a model without attention covers nothing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["translate", "average"])
+def test_a_place_that_cannot_be_written_names_its_option(verb: str, model: Path, give: Any, capsys: Any) -> None:
+    assert main([verb, "--ckpt_path", str(model), "--output", "/dev/null/a"]) == 1
+    assert "/dev/null/a" in (error := capsys.readouterr().err) and error.endswith("choose another with --output\n")
+
+
 def test_an_ensemble_averages_probabilities(model: Path, second: Path, give: Any, capsys: Any) -> None:
     assert translate(model, second) == 0
     assert len(capsys.readouterr().out.splitlines()) == len(LINES)
@@ -203,6 +224,10 @@ def test_control_characters_make_no_new_lines(model: Path, give: Any, capsys: An
     give("seven\x0b\x85one\u2028\x00two\ttwo\n".encode())
     assert translate(model) == 0
     assert capsys.readouterr().out.count("\n") == 1
+    assert plain([BLANK._replace(text="a\x85b\rc\u2028d")], None) == ["a b c d"]
+    codec = load_all([model])[0].codec
+    ids = codec.encode_source(["seven\x0b\x85one\u2028two", "seven  one two"])
+    assert torch.equal(ids[0], ids[1])
 
 
 @pytest.mark.parametrize("length", [0, 3])
@@ -238,6 +263,9 @@ def test_without_a_checkpoint_nothing_is_translated(capsys: pytest.CaptureFixtur
         (["--batch_size", "0"], "batch_size must be at least 1"),
         (["--no_repeat_ngram", "-1"], "no_repeat_ngram is -1"),
         (["--length_constant", "0"], "length_constant is 0"),
+        (["--length_ratio", "inf"], "length_ratio is inf: give a finite number"),
+        (["--max_length", "0"], "max_length is 0: give 1 or more"),
+        (["--max_length", "-3"], "max_length is -3: give 1 or more"),
         (["--device", "nowhere"], "--device nowhere: "),
     ],
 )

@@ -232,6 +232,8 @@ def test_validation_translates_only_the_first_rows() -> None:
         ({"val_sentences": -1}, "model.val_sentences must not be negative"),
         ({"schedule": "exponential", "schedule_k": 1.0}, "more than 0, less than 1"),
         ({"length_constant": 0}, "length_constant is 0"),
+        ({"label_smoothing": 1.0}, "label_smoothing must be at least 0 and below 1, got 1.0"),
+        ({"decoder": "none", "coverage_beta": 0.2}, "model.coverage_beta is 0.2: a model without attention"),
     ],
 )
 def test_a_wrong_option_is_one_sentence(options: dict[str, Any], message: str) -> None:
@@ -253,6 +255,11 @@ def test_figures_show_all_words_and_lengths() -> None:
     bars = draw_lengths([Bucket("1–5", 40.0, 3), Bucket("6–10", 20.0, 5)], "val").axes[0]
     assert [patch.get_height() for patch in bars.patches] == [40.0, 20.0]
     assert [bucket_of(words) for words in (0, 5, 6, 11)] == [0, 0, 1, 2]
+
+
+def test_a_translation_without_words_is_drawn_too() -> None:
+    none = Heat("greedy", ["a", "cat"], [], torch.zeros(0, 2).numpy())
+    assert draw_attention([[none]], "val").axes[0].get_yticklabels() == []
 
 
 def test_few_sentences_are_all_drawn() -> None:
