@@ -148,6 +148,18 @@ def test_files_that_do_not_fit_are_counted(folders: Path, caplog: pytest.LogCapt
     assert "1 files do not fit *.txt" in caplog.text
 
 
+def test_folders_that_begin_with_a_dot_are_no_classes(folders: Path) -> None:
+    (folders / "train" / ".ipynb_checkpoints").mkdir()
+    (folders / "train" / ".ipynb_checkpoints" / "a-checkpoint.txt").write_text("a copy")
+    assert read(FolderPerClass()).labels == ["neg", "pos", "pos"]
+
+
+def test_a_link_to_nowhere_is_not_passed_over(folders: Path) -> None:
+    (folders / "train" / "pos" / "c.txt").symlink_to(folders / "absent.txt")
+    with pytest.raises(DataError, match=r"cannot read .*pos/c\.txt"):
+        read(FolderPerClass())
+
+
 @pytest.mark.parametrize(
     ("source", "problem"),
     [

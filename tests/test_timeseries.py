@@ -122,7 +122,7 @@ def test_a_set_is_found_by_name_and_paths_replace_its_parts(tmp_path: Path, monk
     assert [part and part.labels for part in parts] == [["a", "b"], ["b"], ["a"], ["a"]]
     assert TimeSeries("Tiny", "ucr").read("val") is None
     assert parts[3] is not None
-    assert parts[3].where(0) == f"{tmp_path / 'ucr' / 'Tiny' / 'Tiny_TEST.tsv'}, row 0"
+    assert parts[3].where(0) == f"{tmp_path / 'ucr' / 'Tiny' / 'Tiny_TEST.tsv'}, row 0 (its id, counted from 0)"
 
 
 @pytest.mark.parametrize("end", [".tsv", ".ts.gz", ".tsv.xz", ".ts.zst"])

@@ -64,8 +64,8 @@ def class_numbers(part: Examples, names: Sequence[str], per: Labels, steps: Tens
             if label not in number:
                 known = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
                 raise DataError(
-                    f"{part.where(row)}: the label {label!r} is not among the training labels ({known}): mend it, or train "
-                    "with rows that have it"
+                    f"{part.where(row)}: the label {label!r} is not among the training labels ({known}): mend it, or "
+                    "train with rows that have it"
                 )
         if per == "step" and len(labels) != steps[row]:
             raise DataError(f"{part.where(row)}: {len(labels)} labels for {steps[row]} steps: give one for each step")

@@ -122,7 +122,8 @@ class SequenceDataModule(pl.LightningDataModule, ABC):
             DataError: there is no such split, or it has no rows.
         """
         if name not in self._splits:
-            raise DataError(f"{type(self).__name__}: the data has no {name} part, only {', '.join(self._splits)}")
+            there = f"only {', '.join(self._splits)}" if self._splits else "nor another"
+            raise DataError(f"{type(self).__name__}: the data has no {name} part, {there}")
         if not len(self._splits[name]):
             raise DataError(f"{type(self).__name__}: the {name} part has no rows: give it some, or leave that part out")
         return self._splits[name]

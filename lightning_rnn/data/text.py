@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from itertools import chain
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from lightning_rnn.data.tables import read_records
 from lightning_rnn.errors import DataError, require
 from lightning_rnn.paths import existing
 
+log = logging.getLogger(__name__)
 RT_POLARITY = {"neg": "rt_polarity/rt-polarity.neg", "pos": "rt_polarity/rt-polarity.pos"}
 
 
@@ -69,9 +72,22 @@ class LabelledText(Source):
                 seen.setdefault(labels[-1], record.number)
             if self.id_column is not None:
                 ids.append(record.name(self.id_column, "id"))
+        if self.id_column is not None:
+            _warn_of_shared_ids(ids, f"{path}, column {self.id_column!r}")
         if fault := mixed_labels(seen, self.label_column):
             raise DataError(f"{path}, {fault}")
         return Examples(texts, labels if labelled else None, str(path), ids if self.id_column is not None else None)
+
+
+def _warn_of_shared_ids(ids: list[str], where: str) -> None:
+    shared = [name for name, times in Counter(ids).items() if times > 1]
+    if shared:
+        log.warning(
+            "%s: %d ids stand for several rows, such as %r: predictions cannot be joined by them",
+            where,
+            len(shared),
+            shared[0],
+        )
 
 
 def _read_class(path: Path, encoding: str) -> list[str]:

@@ -33,7 +33,8 @@ def checked(texts: Iterable[str]) -> Iterator[str]:
     """
     for row, text in enumerate(texts):
         if not isinstance(text, str):
-            raise DataError(f"text {row} (counted from 0) is {text!r:.40}, no text: leave this row out")
+            told = " ".join(repr(text).split())
+            raise DataError(f"text {row} (counted from 0) is {told:.40}, no text: leave this row out")
         if not text.isascii() and _SURROGATE.search(text):
             raise DataError(
                 f"text {row} (counted from 0) holds half a surrogate pair, {text[:40]!a}: mend its encoding"

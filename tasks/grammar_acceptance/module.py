@@ -12,6 +12,7 @@ from torchmetrics import MetricCollection
 
 from lightning_rnn.data import BucketBatchSampler, Ragged
 from lightning_rnn.errors import ConfigError, require
+from lightning_rnn.functional.options import ACTIVATIONS
 from lightning_rnn.layers.initializers import Initializer
 from lightning_rnn.layers.table import CellName
 from lightning_rnn.training.module import Rows, SequenceModule, Stage, StepResult
@@ -85,6 +86,8 @@ class GrammarModel(SequenceModule):
         for name, size in (("hidden_size", hidden_size), ("num_layers", num_layers)):
             require(size >= 1, f"model.{name} must be at least 1, got {size}")
         require(objective in OBJECTIVES, f"model.objective must be accept or predict, got {objective!r}")
+        known = activation is None or activation in ACTIVATIONS
+        require(known, f"model.activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
         require(head_size >= 0, f"model.head_size must not be negative, got {head_size}")
         self.save_hyperparameters()
         self.goal, self.supervision = objective, supervision

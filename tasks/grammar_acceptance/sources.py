@@ -19,7 +19,7 @@ from .grammars.definitions import grammar, lingering
 from .grammars.languages import Grammar
 from .grammars.negatives import Kind
 from .grammars.sampler import BalancedSampler, Sample, disjoint, held_out
-from .problems.problem import NUMBERS, GrammarSource
+from .problems.problem import NUMBERS, GrammarSource, check_seed
 from .spec import GrammarSpec
 from .strings import StringRows, StringStreams, read_strings
 
@@ -38,6 +38,9 @@ class _OfGrammar(GrammarSource):
 
     grammar: str = "embedded_reber"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
 
     @cached_property
     def language(self) -> Grammar[Any]:
@@ -85,6 +88,7 @@ class Strings(_OfGrammar):
     predict_path: str | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(0 <= self.long_share <= 1, f"source.long_share must be in 0..1, got {self.long_share}")
         require(0 < self.held_out < 0.5, f"source.held_out must be above 0 and below .5, got {self.held_out}")
         for name, rows in (("rows", self.rows), ("eval_rows", self.eval_rows)):
@@ -172,6 +176,7 @@ class ContinualStreams(_OfGrammar):
     chunk: int = 50
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(0 <= self.linger <= 1, f"source.linger must be in 0..1, got {self.linger}")
         for name in ("streams", "steps", "eval_streams", "eval_steps", "chunk"):
             require(getattr(self, name) >= 1, f"source.{name} must be at least 1, got {getattr(self, name)}")

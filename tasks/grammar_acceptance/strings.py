@@ -146,10 +146,11 @@ def read_strings(path: str, alphabet: str, name: str) -> StringRows:
     Raises:
         DataError: the file is missing or not UTF-8, or a line has a symbol that is not in the alphabet.
     """
-    lines = list(read_lines(existing(path)))
+    file = existing(path)
+    lines = list(read_lines(file))
     for number, line in enumerate(lines, 1):
         try:
             check_symbols(line, alphabet, name)
         except DataError as error:
-            raise DataError(f"{path}, line {number}: {error}") from error
+            raise DataError(f"{file}, line {number}: {error}") from error
     return StringRows(None, [Sample(line, False, "unknown") for line in lines], alphabet, name)

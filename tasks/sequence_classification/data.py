@@ -22,7 +22,7 @@ from lightning_rnn.data import (
     Source,
 )
 from lightning_rnn.data.checks import check_classes, check_token_ids, warn_of_unknowns
-from lightning_rnn.data.labels import Labels, class_numbers, count_classes, last_label
+from lightning_rnn.data.labels import CUT, Labels, class_numbers, count_classes, last_label
 from lightning_rnn.data.module import PARTS, Split
 from lightning_rnn.data.sampled import SampledText
 from lightning_rnn.data.sentencepiece import SentencePieceTokenizer, check_sampling
@@ -96,7 +96,7 @@ class ClassificationData(SequenceDataModule):
         min_count: how often a word or a character must be there to become a token (``words``, ``characters``).
         sampling: cuts the training texts anew in each epoch; 0 does not. With ``unigram`` the power of a segmentation's
             probability (0.1 to 0.5: the smaller, the more varied), with ``bpe`` the share of merges left out (0.1).
-        max_length: longer rows are cut (text) to this many tokens; None keeps all.
+        max_length: longer rows are cut to this many tokens or steps; None keeps all.
         baselines: whether `test` measures majority and bag of n-grams (text) or nearest neighbor (series) as well.
         batch_size: rows per batch and process; the last two batches of an epoch share what is left.
         eval_batch_size: the same for validation, test and predict; None is four times ``batch_size``.
@@ -142,6 +142,7 @@ class ClassificationData(SequenceDataModule):
         require(0 <= val_fraction < 1, f"data.val_fraction must be in [0, 1), got {val_fraction}")
         require(vocab_size >= 8, f"data.vocab_size must be at least 8, got {vocab_size}")
         require(max_length is None or max_length >= 1, f"data.max_length must be at least 1, got {max_length}")
+        require(labels in CUT, f"data.labels must be {' or '.join(CUT)}, got {labels!r}")
         if sampling:
             check_sampling(tokenizer, sampling)
         require(labels == "row" or not sampling, "data.sampling cuts a row anew, data.labels step needs its steps")
@@ -174,10 +175,10 @@ class ClassificationData(SequenceDataModule):
             raise DataError(f"{train.origin}: the training part has no labels")
         strata = [last_label(label, self.labels) for label in train.labels]
         rest, part = stratified_split(strata, self.val_fraction, self.split_seed)
-        if not len(part):
+        if not len(part) and len(set(strata)) > 1:
             raise DataError(
-                f"{train.origin}: each of the {len(train)} training rows is the only one of its class, so none can be held "
-                "out for validation: give more rows, a val part, or data.val_fraction 0"
+                f"{train.origin}: each of the {len(train)} training rows is the only one of its class, so none can be "
+                "held out for validation: give more rows, a val part, or data.val_fraction 0"
             )
         examples["train"], examples["val"] = train.select(rest), train.select(part)
         log.info(
@@ -190,7 +191,8 @@ class ClassificationData(SequenceDataModule):
     def _describe(self, train: Examples) -> ClassificationSpec:
         names, counts = count_classes(train, self.labels)
         if isinstance(train.inputs, Ragged):
-            return replace(_describe_series(train.inputs, names, counts), labels=self.labels)
+            series = train.inputs if self.max_length is None else train.inputs.cut(self.max_length)
+            return replace(_describe_series(series, names, counts), labels=self.labels)
         require(
             self.labels == "row" or self.tokenizer not in ("unigram", "bpe"),
             f"data.labels step is a label for each token, and data.tokenizer {self.tokenizer} cuts words anywhere: set "
@@ -199,6 +201,7 @@ class ClassificationData(SequenceDataModule):
         tokenizer = train_tokenizer(train.inputs, self.tokenizer, self.vocab_size, self.lower, self.min_count)
         log.info("tokenizer: %s, %d tokens, of the training part", self.tokenizer, tokenizer.vocab_size)
         longest = int(tokenizer.encode(train.inputs).lengths.max())
+        longest = longest if self.max_length is None else min(longest, self.max_length)
         spec = ClassificationSpec("text", tokenizer.vocab_size, names, counts, longest, tokenizer=tokenizer.to_dict())
         return replace(spec, labels=self.labels)
 
@@ -264,7 +267,7 @@ def _describe_series(series: Ragged, names: list[str], counts: list[int]) -> Cla
 
 
 def _moments(values: Tensor) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation (1 of what does not vary) of each feature ``[S, D]``, over the values that are there."""
+    """Mean and standard deviation of the features ``[S, D]``, over the values that are there; 1 where all are equal."""
     there = ~values.isnan()
     count = there.sum(0).clamp(min=1)
     filled = torch.where(there, values, 0).double()

@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import MetricCollection
 
-from lightning_rnn.data import Ragged
 from lightning_rnn.errors import ConfigError, require
 from lightning_rnn.functional import sequence_mask
 from lightning_rnn.layers.initializers import Initializer
@@ -25,6 +24,7 @@ from lightning_rnn.types import SequenceBatch
 
 from .baselines import Baselines
 from .data import ClassificationSpec
+from .inputs import encode
 from .network import (
     Activation,
     BatchNorm,
@@ -148,7 +148,8 @@ class SequenceClassifier(SequenceModule):
         )
         if isinstance(class_weights, list):
             require(
-                min(class_weights, default=0) >= 0, f"model.class_weights must not be negative, got {class_weights}"
+                min(class_weights, default=0) >= 0 < max(class_weights, default=0),
+                f"model.class_weights must not be negative, nor all 0, got {class_weights}",
             )
         self.save_hyperparameters()
         self.options = NetworkOptions(
@@ -275,17 +276,19 @@ class SequenceClassifier(SequenceModule):
     def classify(self, inputs: list[str] | list[Tensor]) -> Rows:
         """Labels and probabilities of texts, or of series ``[T, D]``, as they are: no datamodule, no trainer.
 
+        Raises:
+            ConfigError: the model is not built yet.
+            DataError: an input is not what it was trained on; see :func:`.inputs.encode`.
+
         Example:
             .. code-block:: python
 
                 model = SequenceClassifier.load_from_checkpoint("runs/.../checkpoints/best.ckpt")
                 model.classify(["a film to see twice"])["prediction"]
         """
-        assert self.spec is not None
-        if self.spec.kind == "text":
-            rows = self.spec.load_tokenizer().encode([text for text in inputs if isinstance(text, str)])
-        else:
-            rows = Ragged.from_list([torch.as_tensor(series, dtype=torch.float32) for series in inputs])
+        if self.spec is None:
+            raise ConfigError("this classifier is not built yet: train it, or load its checkpoint")
+        rows = encode(inputs, self.spec)
         padded, lengths = rows.pad(torch.arange(len(rows)))
         batch = SequenceBatch(padded, lengths=lengths).to(self.device)
         self.eval()

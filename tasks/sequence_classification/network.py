@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from lightning_rnn import GRU, LSTM, SimpleRNN
-from lightning_rnn.errors import ConfigError
+from lightning_rnn.errors import ConfigError, require
 from lightning_rnn.functional import StepOptions, sequence_mask
 from lightning_rnn.layers import (
     ConvBlock,
@@ -34,9 +34,25 @@ BatchNorm = Literal["none", "pooled", "sequence"]
 CELLS: dict[Cell, type[RecurrentLayer]] = {"simple_rnn": SimpleRNN, "lstm": LSTM, "gru": GRU}
 
 
+KNOWN = {  # an option's values
+    "cell": get_args(Cell),
+    "activation": get_args(Activation),
+    "initializer": get_args(Initializer),
+    "pooling": get_args(Pooling),
+    "scale": get_args(Scale),
+    "features": get_args(Feature),
+    "frame_pooling": get_args(FramePooling),
+    "batch_norm": get_args(BatchNorm),
+}
+
+
 @dataclass(frozen=True)
 class NetworkOptions:
-    """The classifier's arguments that shape the network; see :class:`SequenceClassifier` for each."""
+    """The classifier's arguments that shape the network; see :class:`SequenceClassifier` for each.
+
+    Raises:
+        ConfigError: one has a value that it cannot have.
+    """
 
     cell: Cell
     hidden_size: int
@@ -61,6 +77,13 @@ class NetworkOptions:
     dropout: float
     batch_norm: BatchNorm
     jitter: float
+
+    def __post_init__(self) -> None:
+        require(len(self.pooling) > 0, "model.pooling must name at least one way, got none")
+        for name, known in KNOWN.items():
+            given = getattr(self, name)
+            for value in [given] if isinstance(given, str) else given:
+                require(value in known, f"model.{name} must be one of {', '.join(known)}, got {value!r}")
 
 
 def hop(steps: int, wanted: int | None) -> int:
@@ -151,6 +174,11 @@ class SequenceClassifierNetwork(nn.Module):
             each: Tensor = self.head(self.dropout(sequence))
             return each
         pooled = torch.cat([self.pooling(sequence, lengths, last=last), *skipped], dim=1)
+        if self.training and len(pooled) < 2 and isinstance(self.norm, nn.BatchNorm1d):
+            raise ConfigError(
+                "model.batch_norm pooled needs two rows in each training batch, one has a single row: raise "
+                "data.batch_size or data.max_tokens, or leave batch_norm out"
+            )
         scores: Tensor = self.head(self.dropout(self.norm(pooled)))
         return scores
 

@@ -177,6 +177,15 @@ def test_unknown_cells_and_options_are_named() -> None:
         recurrent("mgu", 3, 5, initializer="keras")
     with pytest.raises(ConfigError, match=r"model\.hidden_size must be at least 1, got 0"):
         GrammarModel(hidden_size=0)
+    with pytest.raises(ConfigError, match=r"model\.activation must be one of tanh, relu, .* got 'reluu'"):
+        GrammarModel(activation="reluu")
+
+
+@pytest.mark.parametrize("source", [Strings, AcceptedStrings, ContinualStreams, Adding, TemporalOrder, CopyMemory])
+@pytest.mark.parametrize("seed", [-1, 2**64])
+def test_a_seed_that_nothing_follows_from_is_named(source: Any, seed: int) -> None:
+    with pytest.raises(ConfigError, match=rf"source\.seed must be from 0 to .* got {seed}"):
+        source(seed=seed)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from tasks.grammar_acceptance.figures.callbacks import choose, figures, read_aga
 from tasks.grammar_acceptance.figures.drawing import BINS, LEAST, Judged, bin_lengths, count_kinds
 from tasks.grammar_acceptance.figures.graphs import bezier, layout
 from tasks.grammar_acceptance.figures.machines import Machine
-from tasks.grammar_acceptance.figures.reading import SHOWN, Reading, window
+from tasks.grammar_acceptance.figures.reading import SHOWN, Reading, draw_reading, window
 from tasks.grammar_acceptance.figures.states import extract
 from tasks.grammar_acceptance.grammars.automaton import Arc, Automaton
 from tasks.grammar_acceptance.grammars.definitions import grammar, reber
@@ -194,6 +194,13 @@ def test_the_first_illegal_place_is_in_the_part_of_a_string_that_is_shown(seed: 
         first, last = window(Reading(judged, [0.9] * lost + [0.1] * (length + 1 - lost), place))
         assert 0 <= first < last <= length + 1 and last - first == min(SHOWN, length + 1)
         assert first <= min(place, lost) < last
+
+
+def test_a_string_that_the_network_loses_long_before_the_grammar_is_drawn() -> None:
+    reading = Reading(Judged("a" * 90, False, "mismatch", 0.1), [0.9, *[0.1] * 90], 80)
+    assert window(reading)[1] < 80
+    axes = draw_reading([reading], "lost").axes[0]
+    assert axes.get_xlim()[1] < 80 and not any(label.get_fontweight() == "bold" for label in axes.get_xticklabels())
 
 
 def test_examples_are_of_every_kind_and_the_worst_mistakes_are_among_the_rest() -> None:

@@ -35,6 +35,12 @@ def even() -> Automaton:
         ([("0", "a", "1", 0.5), ("0", "b", "1")], "0", ["1"], "state '0' gives some probabilities only"),
         ([("0", "a", "1"), ("1", "a", "1", 1.2)], "0", ["1"], "state '1'.*at most 1"),
         ([("0", "a", "1", 1.5), ("0", "b", "1", -0.5)], "0", ["1"], "must be positive"),
+        (
+            [("0", "a", "1", 0.5), ("0", "b", "1", float("nan"))],
+            "0",
+            ["1"],
+            "must be positive.* nan for 'b'",
+        ),
     ],
 )
 def test_a_wrong_automaton_is_named(arcs: list[Any], start: str, accepting: list[str], message: str) -> None:

@@ -280,6 +280,8 @@ def test_wrong_option_ends_with_one_sentence_and_2(
 
 
 def test_key_misspelt_in_yaml_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import tasks.forecasting  # noqa: F401  # whose option refit is much like the verb fit
+
     text = (CONFIGS / "sequence_classification" / "digits.yaml").read_text()
     path = tmp_path / "mine.yaml"
     path.write_text(text.replace("max_epochs", "max_epoch"))

@@ -74,7 +74,7 @@ def _draw_string(axes: Axes, reading: Reading) -> None:
     axes.axhline(THRESHOLD, color=GRAY, linestyle=":", linewidth=1)
     axes.plot(places, reading.running[first:last], color=BLUE, marker="o", ms=3.5, lw=1.6)
     axes.set_xticks(places, marks[first:last], fontsize=8.5, family="monospace", parse_math=False)
-    if illegal is not None:
+    if illegal is not None and first <= illegal < last:  # else the network lost the string long before
         axes.axvline(illegal, color=ORANGE, linewidth=6, alpha=0.35)
         label = axes.get_xticklabels()[illegal - first]
         label.set_color(ORANGE)

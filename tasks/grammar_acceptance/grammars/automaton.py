@@ -110,7 +110,8 @@ class Automaton(Grammar[str]):
         if len(given) < len(arcs):
             raise ConfigError(f"{self.name}: state {state!r} gives some probabilities only: give all of them or none")
         total = sum(given)
-        if min(given) <= 0 or total > 1 + TOLERANCE or (total < 1 - TOLERANCE and not stops):
+        least = 0 if stops else 1 - TOLERANCE
+        if not (least <= total <= 1 + TOLERANCE and min(given) > 0):  # NaN is refused, too
             listed = ", ".join(f"{share:g} for {arc.symbol!r}" for share, arc in zip(given, arcs, strict=True))
             raise ConfigError(
                 f"{self.name}: the probabilities of state {state!r} must be positive, with a sum of "

@@ -27,6 +27,11 @@ Ints = npt.NDArray[np.int64]
 NUMBERS: dict[Split, int] = {"train": 0, "val": 1, "test": 2, "predict": 2}  # part of what rows follow from
 
 
+def check_seed(seed: int) -> None:
+    """Raise :class:`ConfigError` unless rows can follow from it."""
+    require(0 <= seed < 2**64, f"source.seed must be from 0 to 2**64 - 1, got {seed}")
+
+
 class GrammarSource(ABC):
     """Where rows come from: strings of a grammar, or a stress problem."""
 
@@ -64,6 +69,9 @@ class Problem(GrammarSource):
     each_step: ClassVar[bool] = False
     error: ClassVar[float | None] = None
     published: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
 
     def uniform(self, part: int, rows: Ints, first: int, draws: int) -> Floats:
         """Numbers in [0, 1): draws ``first`` to ``first + draws`` of each row, ``[B, draws]``."""

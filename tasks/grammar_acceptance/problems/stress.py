@@ -48,6 +48,7 @@ class Adding(Problem):
     published = "T=100: 74,000; T=500: 209,000; T=1,000: 853,000 sequences (Hochreiter and Schmidhuber 1997, table 7)"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(self.steps >= 24, f"adding needs 24 steps or more, got {self.steps}")
 
     def lengths(self, part: int, rows: Ints) -> Ints:
@@ -116,6 +117,7 @@ class TemporalOrder(Problem):
     places: ClassVar[dict[int, tuple[int, ...]]] = {2: (10, 50), 3: (10, 33, 66)}
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(self.marks in self.places, f"temporal order has 2 or 3 marks, got {self.marks}")
 
     @property
@@ -187,6 +189,7 @@ class CopyMemory(Problem):
     solved: ClassVar[float] = 1e-3
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(self.steps >= 1, f"copy memory needs 1 step or more, got {self.steps}")
 
     def lengths(self, part: int, rows: Ints) -> Ints:
