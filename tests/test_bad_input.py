@@ -566,7 +566,7 @@ CASES = [
     Case("no rows in val", file("val.csv", "text,label\n"), f"fit {CSV} --data.source.val val.csv", 1,
          ("val.csv has no rows",)),
     Case("nothing to hold out", file("train.csv", "text,label\na,x\nb,y\nc,z\n"), f"fit {CSV}", 1,
-         ("the val part has no rows", "give it some")),
+         ("each of the 3 training rows is the only one of its class", "data.val_fraction 0")),
     Case("fewer rows than processes", nothing,
          lambda p: BucketBatchSampler(torch.ones(2).long(), 4, world=3), ConfigError,
          ("2 rows cannot be shared out over 3 processes", "use fewer processes")),

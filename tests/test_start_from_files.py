@@ -36,6 +36,7 @@ def checkpoint(tmp_path: Path) -> Path:
     """Of a run that started from files, once."""
     model, run = Counted(hidden_size=4), trainer(tmp_path, 1)
     run.fit(model, ClassificationData())
+    trainer(tmp_path, 1).fit(model, ClassificationData())
     assert model.started == 1
     run.save_checkpoint(tmp_path / "a.ckpt")
     return tmp_path / "a.ckpt"

@@ -20,7 +20,7 @@ from torch.multiprocessing.spawn import ProcessExitedException
 from lightning_rnn import __version__
 from lightning_rnn.data.module import SequenceDataModule
 from lightning_rnn.distributed.slurm import slurm_environment
-from lightning_rnn.errors import ConfigError, UserError, require
+from lightning_rnn.errors import CheckpointError, ConfigError, UserError, require
 from lightning_rnn.runtime import may_tune, tune_cpu
 from lightning_rnn.training.checkpoints import BEST, LAST, AtomicCheckpointIO, read_checkpoint
 from lightning_rnn.training.config_files import MODE, undecodable
@@ -40,6 +40,7 @@ from lightning_rnn.training.run_folder import check_writable, checkpoint_of, def
 from lightning_rnn.training.throughput import Throughput
 
 log = logging.getLogger(__name__)
+WEIGHTS_ALONE = "has weights alone, from which no training goes on: take another, such as last.ckpt, or train anew"
 ABOUT = "Recurrent networks on sequences. A task is chosen by its YAML; `lightning-rnn tasks` lists what is installed."
 TRAINER_DEFAULTS: dict[str, Any] = {
     "use_distributed_sampler": False,  # ours shares rows out; Lightning's repeats some
@@ -119,9 +120,8 @@ class RunCommand(LightningCLI):
                 raise
             raise ConfigError(fault) from error
         except ValueError as error:
-            mistake = mistake_behind(error)
-            if mistake is not None or not raised_by_lightning(error):
-                self.one_for_all.leave(mistake or error)
+            if isinstance(error, UserError) or not raised_by_lightning(error):
+                self.one_for_all.leave(error)
             raise ConfigError(" ".join(str(error).split())) from error
         except ProcessExitedException as error:  # of a strategy that starts processes itself
             if error.exit_code != EXIT_CODE:
@@ -167,8 +167,8 @@ class RunCommand(LightningCLI):
         try:
             super().instantiate_classes()
         except ValueError as error:  # jsonargparse wraps what a constructor raises
-            if isinstance(error.__cause__, UserError):
-                raise error.__cause__ from None
+            if (mistake := mistake_behind(error)) is not None:
+                raise mistake from None
             raise
 
     def before_instantiate_classes(self) -> None:
@@ -244,6 +244,8 @@ class RunCommand(LightningCLI):
             checkpoint = read_checkpoint(self.options.ckpt_path)
             spec = type(self.model).read_spec(checkpoint)
             if self.subcommand == "fit":  # compares its labels and tokenizer with the data's
+                if "state_dict" in checkpoint and "optimizer_states" not in checkpoint:
+                    raise CheckpointError(f"{self.options.ckpt_path} {WEIGHTS_ALONE}")
                 self.csv.truncate_after(checkpoint["global_step"] - 1)
             else:
                 self.datamodule.spec = spec

@@ -45,29 +45,22 @@ def one_sentence(message: str) -> str:
     return f"{said}. Got value: {plain[-1]}" if plain and not said.endswith(plain[-1]) else said
 
 
-def mistake_behind(error: BaseException) -> UserError | None:
-    """The error itself where it is a user's mistake, else the one that the parser raised it from.
+def mistake_behind(error: BaseException | None) -> UserError | None:
+    """The user's mistake that an error was raised from, once or several times; None where there is none.
 
-    A class among several types (``source: PairSource | None``) that refuses its options comes as a ``ValueError`` of
-    all types.
+    A constructor's comes out once more for each union that its class is in, as ``source: PairSource | None``.
 
     Example:
         >>> from lightning_rnn.errors import ConfigError
         >>> try:
-        ...     try:
-        ...         raise ConfigError("train must be at least 1, got 0")
-        ...     except ConfigError as error:
-        ...         raise ValueError("Does not validate against any of the Union subtypes") from error
+        ...     raise ValueError("Does not validate") from ConfigError("train must be at least 1, got 0")
         ... except ValueError as error:
         ...     mistake_behind(error)
         ConfigError('train must be at least 1, got 0')
-        >>> mistake_behind(ValueError("another")) is None
-        True
     """
-    if isinstance(error, UserError):
-        return error
-    before = error.__cause__ or error.__context__
-    return mistake_behind(before) if before is not None and str(error).startswith(NOISE) else None
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__
+    return error
 
 
 def raised_by_lightning(error: BaseException) -> bool:
@@ -112,22 +105,24 @@ def _option(key: str, parser: ArgumentParser) -> str:
     from lightning_rnn.data import SequenceDataModule
     from lightning_rnn.training.module import SequenceModule
 
-    options = [dest for one in (parser, *_verbs(parser)) for dest in _dests(one)]
+    options = [dest for one in (parser, *_verbs(parser).values()) for dest in _dests(one)]
     for name, base in (("model", SequenceModule), ("data", SequenceDataModule)):
         options += [f"{name}.{one}" for found in _below(base) for one in inspect.signature(found).parameters]
     return next((f"--{one}" for end in (f".{key}", f"_{key}") for one in options if one.endswith(end)), "")
 
 
 def _known(parser: ArgumentParser) -> set[str]:
-    """Options of the parser and its verbs, and of the classes of this project that were imported, and their names."""
-    names = {part for one in (parser, *_verbs(parser)) for dest in _dests(one) for part in dest.split(".")}
+    """Verbs, and options of the parser and its verbs and of the imported classes of this project, and their names."""
+    verbs = _verbs(parser)
+    names = {part for one in (parser, *verbs.values()) for dest in _dests(one) for part in dest.split(".")} | {*verbs}
     for base in _classes():
         names |= {base.__name__, *inspect.signature(base).parameters}
     return names
 
 
-def _verbs(parser: ArgumentParser) -> list[ArgumentParser]:
-    return [verb for action in parser._actions if isinstance(action.choices, dict) for verb in action.choices.values()]
+def _verbs(parser: ArgumentParser) -> dict[str, ArgumentParser]:
+    known = [action.choices for action in parser._actions if isinstance(action.choices, dict)]
+    return {name: verb for choices in known for name, verb in choices.items()}
 
 
 def _dests(parser: ArgumentParser) -> list[str]:

@@ -52,7 +52,7 @@ class SequenceModule(pl.LightningModule, ABC):
         self.losses = nn.ModuleDict({f"{stage}_stage": MeanMetric() for stage in get_args(Stage)})
         self.metrics = nn.ModuleDict()
         self.carries = {True: Carry(), False: Carry()}  # in training, and elsewhere
-        self._empty_batches, self._was_loaded = 0, False  # without a valid element; from a checkpoint
+        self._empty_batches, self._begun = 0, False  # without a valid element; training, here or before a checkpoint
         self._processes: list[dict[str, Any]] = []  # what each had counted and carried, in the checkpoint to go on from
         self._optimizer: dict[str, Any] = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3}}
         self._lr_scheduler: dict[str, Any] | None = None
@@ -100,8 +100,9 @@ class SequenceModule(pl.LightningModule, ABC):
 
     def on_fit_start(self) -> None:
         """Start from files in a new run; log the network's size, and on the way what each recurrent layer runs on."""
-        if not (self._was_loaded or self.trainer.global_step):  # the steps of a checkpoint are put back after this
+        if not self._begun:
             self.start_from_files()
+            self._begun = True
         if not self.trainer.is_global_zero:
             return
         count = sum(parameter.numel() for parameter in self.network.parameters())
@@ -165,11 +166,12 @@ class SequenceModule(pl.LightningModule, ABC):
         return result
 
     def _without_loss(self, result: StepResult) -> StepResult:
-        """The result of a batch without a valid element: the mean over none is no number, so 0, without gradient."""
+        """The result of a batch without a valid element: a mean over none that is no number is 0, without gradient."""
         self._empty_batches += 1
         if self._empty_batches == 1:
             log.warning("a batch without a valid element: its loss is 0 (said once)")
-        return replace(result, loss=0 * first_tensor(result.predictions).sum())
+        number = result.loss.requires_grad and result.loss.isfinite()
+        return replace(result, loss=0 * (result.loss if number else first_tensor(result.predictions).sum()))
 
     def _share(self, weight: float) -> float | Tensor:
         """This process' share of the batch over the mean one: the averaged gradients are then the whole batch's."""
@@ -273,7 +275,7 @@ class SequenceModule(pl.LightningModule, ABC):
         self.configure_model()
         if "state_dict" in checkpoint:  # of one in parts the weights were loaded already
             check_shapes(self.network.state_dict(prefix="network."), checkpoint["state_dict"])
-        self._processes, self._was_loaded = checkpoint[CHECKPOINT_KEY].get("processes", []), True
+        self._processes, self._begun = checkpoint[CHECKPOINT_KEY].get("processes", []), True
 
     @classmethod
     def read_spec(cls, checkpoint: Mapping[str, Any]) -> DataSpec:
