@@ -42,7 +42,7 @@ test-triton: .venv/dev
 results-translation: .venv/dev
 	@$(BIN)/python benchmarks/translation.py --write
 
-# The 40 epochs on the Penn Treebank; an hour or two on two cores. Stopped, it goes on where it was.
+# The 40 epochs on the Penn Treebank; an hour and a half on two cores. Stopped, it goes on where it was.
 results-lm: .venv/dev
 	@$(BIN)/python benchmarks/language_modeling.py forty --write
 
