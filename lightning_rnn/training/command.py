@@ -244,7 +244,7 @@ class RunCommand(LightningCLI):
             checkpoint = read_checkpoint(self.options.ckpt_path)
             spec = type(self.model).read_spec(checkpoint)
             if self.subcommand == "fit":  # compares its labels and tokenizer with the data's
-                if "state_dict" in checkpoint and "optimizer_states" not in checkpoint:
+                if "lr_schedulers" not in checkpoint:  # as in shards, where optimizers have files of their own
                     raise CheckpointError(f"{self.options.ckpt_path} {WEIGHTS_ALONE}")
                 self.csv.truncate_after(checkpoint["global_step"] - 1)
             else:
