@@ -14,14 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mirror import CONTENT, OLD, OTHER, Act, Server, etag, serving
+from mirror import CONTENT, MD5, OLD, OTHER, Act, Server, etag, names, serving
 
 from lightning_rnn.data import answers, progress, transfer
 from lightning_rnn.data.disk import checksum_of
 from lightning_rnn.data.download import fetch
 from lightning_rnn.errors import ConfigError, DataError
 
-MD5 = "md5:" + hashlib.md5(CONTENT).hexdigest()
 SHA256 = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
 
 
@@ -41,10 +40,6 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "cache" / "set"
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 def failure(folder: Path, *mirrors: str, checksum: str | None = MD5) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import signal
 import time
@@ -11,13 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from mirror import CONTENT, OTHER, Act, Server, serving, until
+from mirror import CONTENT, MD5, OTHER, Act, Server, names, serving, until
 
 from lightning_rnn.data import answers, download, transfer
 from lightning_rnn.data.disk import locked
 from lightning_rnn.data.download import fetch
-
-MD5 = "md5:" + hashlib.md5(CONTENT).hexdigest()
 
 
 @pytest.fixture
@@ -36,10 +33,6 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "cache" / "set"
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 def forked(work: Callable[[], object]) -> int:

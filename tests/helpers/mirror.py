@@ -15,10 +15,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 CONTENT = random.Random(0).randbytes(300_000)
+MD5 = "md5:" + hashlib.md5(CONTENT).hexdigest()
 OTHER = random.Random(1).randbytes(300_000)
 OLD = email.utils.formatdate(0, usegmt=True)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 def etag(content: bytes) -> str:

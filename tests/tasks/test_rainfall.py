@@ -11,38 +11,23 @@ import numpy as np
 import polars
 import pytest
 import torch
+from rainfall_cases import COPIES, STEPS, module, padded
 from torch import Tensor
 
 from lightning_rnn.cli import main
-from lightning_rnn.data import Ragged
 from lightning_rnn.errors import ConfigError
 from lightning_rnn.testing.contract import check_resume
 from lightning_rnn.types import SequenceBatch
 from tasks.rainfall import RainfallData, RainfallRegressor
 from tasks.rainfall.augment import drop_in, fixed_draws
-from tasks.rainfall.data import RainfallSpec
 from tasks.rainfall.metrics import MeanAbsoluteErrorUnder
 from tasks.rainfall.network import NETWORKS, RadarFeatures
 from tasks.rainfall.schema import Hours
 from tasks.rainfall.synthetic import synthesize, write_csv
 
-COPIES, STEPS = 61, 19
-PLAIN = RainfallSpec([0.0] * 22, [1.0] * 22, 1.27, 4.0)
 TASK = "--model tasks.rainfall.RainfallRegressor --data tasks.rainfall.RainfallData --trainer.accelerator cpu"
 SYNTHETIC = "--data.source tasks.rainfall.sources.SyntheticRain"
 SMALL = f"{TASK} --model.hidden_sizes [4] --trainer.max_epochs 1 --data.batch_size 32"
-
-
-def padded(hours: Hours) -> tuple[Tensor, Tensor]:
-    rows = Ragged(torch.from_numpy(hours.values), torch.from_numpy(hours.offsets))
-    return rows.pad(torch.arange(len(rows)))
-
-
-def module(spec: RainfallSpec = PLAIN, **options: Any) -> RainfallRegressor:
-    made = RainfallRegressor(**options)
-    made.spec = spec
-    made.configure_model()
-    return made.eval()
 
 
 # Drop-in and missing values.

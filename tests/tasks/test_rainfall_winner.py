@@ -12,14 +12,12 @@ import numpy.typing as npt
 import pytest
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from rainfall_cases import COPIES, PLAIN, STEPS, module, padded
 
-from lightning_rnn.data import Ragged
 from lightning_rnn.errors import ConfigError, DataError
 from lightning_rnn.types import SequenceBatch
 from tasks.rainfall import RainfallData, RainfallRegressor
 from tasks.rainfall.augment import drop_in, fixed_draws
-from tasks.rainfall.data import RainfallSpec
 from tasks.rainfall.network import NETWORKS, RadarFeatures, RainfallNetwork
 from tasks.rainfall.reader import read_hours
 from tasks.rainfall.schema import Hours, join
@@ -28,20 +26,6 @@ from tasks.rainfall.winner import BidirectionalStack, clip_gradient, load_winner
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 Array = npt.NDArray[Any]
-COPIES, STEPS = 61, 19
-PLAIN = RainfallSpec([0.0] * 22, [1.0] * 22, 1.27, 4.0)
-
-
-def padded(hours: Hours) -> tuple[Tensor, Tensor]:
-    rows = Ragged(torch.from_numpy(hours.values), torch.from_numpy(hours.offsets))
-    return rows.pad(torch.arange(len(rows)))
-
-
-def module(spec: RainfallSpec = PLAIN, **options: Any) -> RainfallRegressor:
-    made = RainfallRegressor(**options)
-    made.spec = spec
-    made.configure_model()
-    return made.eval()
 
 
 # The winner.
